@@ -1,0 +1,1 @@
+"""What each family of vision models explains in each place of the visual brain, and what they share."""

@@ -1,0 +1,1 @@
+"""Words that every room shares: errors, checks, names, time, runs, seeds, provenance and progress."""
