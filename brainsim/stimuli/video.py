@@ -1,0 +1,280 @@
+"""Turn video files into presentation times and frames, and frames into H.264 files, through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from brainsim.core.errors import InputFileError, InvalidValueError
+from brainsim.core.provenance import digest, digest_file
+from brainsim.core.timing import SAME_TIME_S
+from brainsim.stimuli.stimulus import Stimulus
+
+# x264's constant rate factor: 23 is its own default, visually near lossless for photographs.
+DEFAULT_CRF = 23
+# A header's duration is rounded differently from the sum of its frames; more than this is missing film.
+MISSING_FILM_S = 0.5
+
+
+@contextmanager
+def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    try:
+        container = av.open(str(path), mode="r")
+    except (av.FFmpegError, ValueError) as error:
+        raise InputFileError(
+            f"{path} is no video that FFmpeg can open ({error}).",
+            hint="a download that broke off, or another kind of file; play it, or convert it to H.264 in .mp4",
+        ) from error
+    with container:
+        if not container.streams.video:
+            raise InputFileError(f"{path} holds no video track; sound alone is no stimulus.")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def open_video(path: Path, *, name: str) -> Stimulus:
+    """Read a video's presentation times without decoding it (only the first frame is decoded).
+
+    Times come from the packets, sorted; edit lists, B-frames, variable rates and clocks that do not start at 0 are
+    respected. Frames that precede the first key frame in presentation order cannot be decoded and do not count.
+
+    Raises
+    ------
+    InputFileError
+        No video, no presentation times, fewer frames than the header says, a rotation that is no quarter turn.
+    """
+    with _open_video(path) as (container, stream):
+        aspect = float(stream.sample_aspect_ratio or 1)
+        times, keys, ends, n_packets = _read_packet_times(path, container, stream)
+        _check_complete(path, container, stream, n_packets=n_packets, end_s=max(ends))
+    pts = np.unique(np.asarray(times, np.float64))
+    first_key = min(keys) if keys else pts[0]
+    pts = pts[pts >= first_key - SAME_TIME_S]
+    frame = _decode_first(path)
+    width, height = round(frame.width * aspect), frame.height
+    rotation = _quarter_turns(path, frame)
+    if rotation in (90, 270):
+        width, height = height, width
+    return Stimulus(
+        name=name,
+        path=path,
+        kind="video",
+        frame_time_s=pts - pts[0],
+        duration_s=float(max(ends) - pts[0]),
+        width=width,
+        height=height,
+        digest=digest({"file": digest_file(path)}),
+        start_s=float(pts[0]),
+        rotation=rotation,
+    )
+
+
+def iter_video(stimulus: Stimulus, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode a video once, from its start, and yield the wanted frames.
+
+    Parameters
+    ----------
+    stimulus : Stimulus
+        From `open_video`.
+    wanted : ndarray of bool, (n_frames,)
+        Frames to convert to RGB; decoding stops after the last one.
+
+    Yields
+    ------
+    index : int
+        Which frame; increasing.
+    frame : ndarray of uint8, (height, width, 3)
+        Upright, stored pixels (a display of non-square pixels is made by the resize).
+
+    Raises
+    ------
+    InputFileError
+        Where the decoder fails or skips a frame: the message says which and when.
+    """
+    if not wanted.any():
+        return
+    last, expected = int(np.flatnonzero(wanted)[-1]), 0
+    reformatter = VideoReformatter()  # kept: a fresh one per frame costs more than the decoding
+    with _open_video(stimulus.path) as (container, stream):
+        try:
+            for frame in container.decode(stream):
+                if frame.pts is None or frame.time is None:
+                    continue
+                time_s = frame.time - stimulus.start_s
+                if time_s < stimulus.frame_time_s[0] - SAME_TIME_S:
+                    continue
+                index = int(np.searchsorted(stimulus.frame_time_s, time_s - SAME_TIME_S))
+                if index != expected or abs(stimulus.frame_time_s[index] - time_s) > SAME_TIME_S:
+                    break
+                if wanted[index]:
+                    yield index, _to_rgb(reformatter.reformat(frame, format="rgb24"), stimulus.rotation)
+                expected += 1
+                if index == last:
+                    return
+        except av.FFmpegError as error:
+            raise _decoding_error(stimulus, expected, str(error)) from error
+    raise _decoding_error(stimulus, expected, "the decoder skipped it")
+
+
+def write_video(
+    path: Path | str,
+    frames: Iterable[np.ndarray],
+    fps_hz: float | Fraction,
+    *,
+    crf: int = DEFAULT_CRF,
+    preset: str = "veryfast",
+    pixel_format: Literal["yuv420p", "yuv444p"] = "yuv420p",
+) -> int:
+    """Write frames as H.264 with B-frames; the same frames give the same bytes (one encoder thread).
+
+    Parameters
+    ----------
+    path : path
+        Where to write; the suffix picks the container. Replaced only when the whole file is written.
+    frames : iterable of uint8, (height, width, 3)
+        RGB frames of one size.
+    fps_hz : float or Fraction
+        Frame rate in Hz; 29.97 is best given as Fraction(30000, 1001).
+    crf : int
+        x264's constant rate factor, 0 (lossless) to 51.
+    preset : str
+        x264's speed preset.
+    pixel_format : {"yuv420p", "yuv444p"}
+        4:2:0 needs an even width and height.
+
+    Returns
+    -------
+    int
+        Number of frames written.
+    """
+    path = Path(path)
+    rate = Fraction(fps_hz).limit_denominator(1_001_000)
+    if rate <= 0:
+        raise InvalidValueError(f"fps_hz is {float(fps_hz):g}; it must be above 0 Hz.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    n_frames = 0
+    try:
+        with av.open(str(partial), mode="w") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.codec_context.thread_count = 1
+            stream.pix_fmt = pixel_format
+            stream.options = {"crf": str(crf), "preset": preset, "bf": "3"}
+            for image in frames:
+                height, width = image.shape[:2]
+                if n_frames == 0:
+                    _check_size(width, height, pixel_format)
+                    stream.width, stream.height = width, height
+                elif (width, height) != (stream.width, stream.height):
+                    raise InvalidValueError(
+                        f"frame {n_frames} is {width} x {height} px, the first {stream.width} x {stream.height} px; "
+                        "all frames must have one size."
+                    )
+                frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                frame.pts, frame.time_base = n_frames, 1 / rate
+                container.mux(stream.encode(frame))
+                n_frames += 1
+            if n_frames == 0:
+                raise InvalidValueError(f"no frames to write to {path}; at least 1 is needed.")
+            container.mux(stream.encode(None))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return n_frames
+
+
+def _check_size(width: int, height: int, pixel_format: str) -> None:
+    if pixel_format == "yuv420p" and (width % 2 or height % 2):
+        raise InvalidValueError(f"frames of {width} x {height} px; H.264 in 4:2:0 needs an even width and height.")
+
+
+def _read_packet_times(
+    path: Path, container: InputContainer, stream: VideoStream
+) -> tuple[list[float], list[float], list[float], int]:
+    times, keys, ends, n_packets = [], [], [], 0
+    base = float(stream.time_base or 0)
+    rate = stream.average_rate or stream.guessed_rate
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:  # the flush packet at the end
+                continue
+            if packet.is_corrupt:
+                break
+            n_packets += 1
+            if packet.is_discard:  # cut away by an edit list
+                continue
+            if packet.pts is None:
+                raise InputFileError(
+                    f"{path} has frames without presentation times (packet {n_packets}); times are never guessed.",
+                    hint="put the stream into a container: ffmpeg -r 25 -i IN -c copy OUT.mp4",
+                )
+            time_s = packet.pts * base
+            times.append(time_s)
+            ends.append(time_s + (packet.duration * base if packet.duration else (1 / float(rate) if rate else 0.0)))
+            if packet.is_keyframe:
+                keys.append(time_s)
+    except av.FFmpegError as error:
+        raise InputFileError(f"{path} breaks off after {n_packets} frames ({error}).") from error
+    if not times:
+        raise InputFileError(f"{path} holds a video track without frames.")
+    return times, keys, ends, n_packets
+
+
+def _check_complete(
+    path: Path, container: InputContainer, stream: VideoStream, *, n_packets: int, end_s: float
+) -> None:
+    hint = "the file is cut off or damaged; copy or download it again"
+    if stream.frames > n_packets:
+        raise InputFileError(f"{path} holds {n_packets} frames; its header says {stream.frames}.", hint=hint)
+    # A container without a frame count but with a duration, and no other track that the duration could be of.
+    if not stream.frames and container.duration and len(container.streams) == 1:
+        said_s = (container.duration + (container.start_time or 0)) / av.time_base
+        if said_s - end_s > MISSING_FILM_S:
+            raise InputFileError(
+                f"{path} holds {n_packets} frames up to {end_s:.2f} s; its header says {said_s:.2f} s.", hint=hint
+            )
+
+
+def _decode_first(path: Path) -> VideoFrame:
+    with _open_video(path) as (container, stream):
+        try:
+            for frame in container.decode(stream):
+                return frame
+        except av.FFmpegError as error:
+            raise InputFileError(f"{path}: the first frame cannot be decoded ({error}).") from error
+    raise InputFileError(f"{path} holds a video track of which no frame can be decoded.")
+
+
+def _quarter_turns(path: Path, frame: VideoFrame) -> int:
+    rotation = round(frame.rotation) % 360
+    if rotation % 90:
+        raise InputFileError(
+            f"{path} asks to be shown rotated by {rotation} degrees; 0, 90, 180 and 270 are handled.",
+            hint="re-encode it upright with ffmpeg",
+        )
+    return rotation
+
+
+def _to_rgb(frame: VideoFrame, rotation: int) -> np.ndarray:
+    image: np.ndarray = frame.to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, rotation // 90)) if rotation else image
+
+
+def _decoding_error(stimulus: Stimulus, index: int, why: str) -> InputFileError:
+    index = min(index, stimulus.n_frames - 1)
+    return InputFileError(
+        f"{stimulus.path}: frame {index} of {stimulus.n_frames} (at {stimulus.frame_time_s[index]:.3f} s) cannot be "
+        f"decoded ({why}).",
+        hint="the file is damaged or cut off; copy it again, or re-encode it",
+    )
