@@ -1,0 +1,248 @@
+"""Turn what was computed into what a page is made of: plain frozen values, no store, no files.
+
+`commands/report.py` fills these from the store; every figure, table and sentence of the page comes from them.
+Axes of arrays: subjects first, then streams, then what is compared. NaN means "not there for this subject".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of one system, and how deep it lies (0 = first tap)."""
+
+    model: str
+    name: str
+    index: int
+    family: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number with its interval; `low` and `high` are NaN where no interval is known."""
+
+    mean: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends are finite."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval is known and lies on one side of zero."""
+        return self.has_interval and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class FitSet:
+    """The encoding model `name` of one dataset, over its subjects.
+
+    Parameters
+    ----------
+    r, r2 : mapping of stream to tuple of ndarray
+        Cross-validated scores of each subject's targets in the stream, (n_targets_of_stream,), NaN where masked.
+    bands, band_families : tuple of str
+        Bands and the family of each.
+    split_r2 : ndarray or None, (n_subjects, n_streams, n_bands)
+        Each band's split score, mean over targets.
+    layers : tuple of Layer
+        What the last axis of `layer_r2` stands for.
+    layer_r2 : ndarray or None, (n_subjects, n_streams, n_layers)
+        R2 of each layer alone, mean over targets.
+    edge_share : float
+        Share of targets whose alpha lies at an end of the grid; NaN where unknown.
+    """
+
+    name: str
+    dataset: str
+    subjects: tuple[str, ...]
+    streams: tuple[str, ...]
+    r: Mapping[str, tuple[np.ndarray, ...]]
+    r2: Mapping[str, tuple[np.ndarray, ...]]
+    bands: tuple[str, ...] = ()
+    band_families: tuple[str, ...] = ()
+    split_r2: np.ndarray | None = None
+    layers: tuple[Layer, ...] = ()
+    layer_r2: np.ndarray | None = None
+    edge_share: float = float("nan")
+    n_masked: int = 0
+    n_folds: int = 0
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PartitionSet:
+    """The partition `name` of one dataset, over its subjects.
+
+    Parameters
+    ----------
+    families : tuple of str
+        What variance is divided among.
+    n_targets : ndarray of int, (n_subjects, n_streams)
+        Targets with a finite score.
+    unique, shapley, product : ndarray, (n_subjects, n_streams, n_families)
+        Means over the stream's targets.
+    joint : ndarray, (n_subjects, n_streams)
+        R2 of all families together.
+    parts : tuple of tuple of str
+        Which families each part is shared by (one name: unique).
+    part_values : ndarray, (n_subjects, n_streams, n_parts)
+        Size of each part (Moebius inversion of the subsets' R2).
+    group : mapping of (quantity, stream, family) to Estimate
+        Quantities: unique, shapley, product. Empty where there is no group result.
+    group_joint : mapping of stream to Estimate
+    group_parts : mapping of (stream, families) to Estimate
+    interval : str
+        What an interval is, as a sentence part ("95 % bootstrap interval over subjects").
+    """
+
+    name: str
+    dataset: str
+    subjects: tuple[str, ...]
+    streams: tuple[str, ...]
+    families: tuple[str, ...]
+    n_targets: np.ndarray
+    unique: np.ndarray
+    joint: np.ndarray
+    shapley: np.ndarray | None = None
+    product: np.ndarray | None = None
+    parts: tuple[tuple[str, ...], ...] = ()
+    part_values: np.ndarray | None = None
+    group: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
+    group_joint: Mapping[str, Estimate] = field(default_factory=dict)
+    group_parts: Mapping[tuple[str, tuple[str, ...]], Estimate] = field(default_factory=dict)
+    interval: str = ""
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RsaSet:
+    """The representational similarity analysis `name` of one dataset, over its subjects.
+
+    Parameters
+    ----------
+    models : tuple of (model, family)
+    model_score : ndarray, (n_subjects, n_streams, n_models)
+        Score of each system, its layers combined.
+    layers : tuple of Layer
+    layer_score : ndarray or None, (n_subjects, n_streams, n_layers)
+    group : mapping of (stream, model) to Estimate
+    ceilings : mapping of stream to (lower, upper)
+    """
+
+    name: str
+    dataset: str
+    subjects: tuple[str, ...]
+    streams: tuple[str, ...]
+    models: tuple[tuple[str, str], ...]
+    model_score: np.ndarray
+    layers: tuple[Layer, ...] = ()
+    layer_score: np.ndarray | None = None
+    group: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    ceilings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    comparison: str = ""
+    distance: str = ""
+    interval: str = ""
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was planted in a simulated cohort: R2 by stream, family and part."""
+
+    dataset: str
+    unique: Mapping[tuple[str, str], float]
+    joint: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
+    null: frozenset[tuple[str, str]] = frozenset()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class RunQuality:
+    """One cleaned run and what cleaning saw; NaN or None where not measured."""
+
+    dataset: str
+    subject: str
+    run: str
+    n_trs: int
+    tr_s: float
+    n_valid: int
+    n_targets: int
+    tsnr_median: float = float("nan")
+    variance_removed_median: float = float("nan")
+    fd_mean_mm: float = float("nan")
+    n_outlier_trs: int | None = None
+    n_constant: int | None = None
+    n_nan: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetNote:
+    """What one dataset is and how it was cleaned."""
+
+    name: str
+    space: str = ""
+    streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cleaning: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SystemNote:
+    """What one system is, and how its activations were made."""
+
+    name: str
+    family: str
+    n_layers: int
+    kind: str = ""
+    training_set: str = ""
+    weights: str = ""
+    protocol: str = ""
+    clip_window: str = ""
+    step_s: float = float("nan")
+    pool: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class NodeNote:
+    """One node of the store that the page was made from."""
+
+    path: str
+    type: str
+    digest: str
+    created: str
+    seed: int | None
+    n_bytes: int
+    options: Options = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything one page tells."""
+
+    fits: tuple[FitSet, ...] = ()
+    partitions: tuple[PartitionSet, ...] = ()
+    rsas: tuple[RsaSet, ...] = ()
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    runs: tuple[RunQuality, ...] = ()
+    datasets: tuple[DatasetNote, ...] = ()
+    systems: tuple[SystemNote, ...] = ()
+    nodes: tuple[NodeNote, ...] = ()
+    warnings: tuple[str, ...] = ()
+    software: Mapping[str, str] = field(default_factory=dict)
+    store: str = ""
+    title: str | None = None
+    created: str = ""

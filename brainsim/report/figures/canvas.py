@@ -1,0 +1,231 @@
+"""Turn a Matplotlib figure into SVG text: same input, same bytes; no global state left behind."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from brainsim.report.palette import FAINT, INK
+from brainsim.report.tables import Table
+
+FULL_WIDTH_IN = 7.2  # two columns of a journal page (183 mm)
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5.0,
+    "axes.labelsize": 8.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "grid.color": "#E3E6EA",
+    "grid.linewidth": 0.6,
+    "text.parse_math": False,  # an ROI may be called "$a$"
+    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and edited
+    "svg.hashsalt": "brainsim",
+    "lines.linewidth": 1.3,
+}
+# DejaVu Sans, with which text is measured, is the widest of these: whichever the reader has, labels fit.
+FONT_STACK = "Arial, Helvetica, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of the page.
+
+    Parameters
+    ----------
+    key : str
+        File name without its ending, and the anchor on the page.
+    title, caption, alt : str
+        Title in one line; what is shown with n and units; what a reader who cannot see it should know.
+    svg : str
+        The whole SVG element, without XML declaration.
+    table : Table
+        Every number that is drawn.
+    width_in : float
+        Natural width in inches.
+    """
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    table: Table
+    width_in: float
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Set the page's style for a `with` block and put the caller's back."""
+    # A glyph that DejaVu lacks is drawn by the reader's own font, since text stays text.
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def panels(
+    n: int,
+    *,
+    n_columns: int,
+    panel_height_in: float,
+    width_in: float = FULL_WIDTH_IN,
+    left_in: float = 0.62,
+    right_in: float = 0.12,
+    top_in: float = 0.28,
+    bottom_in: float = 0.5,
+    legend_in: float = 0.0,
+    gap_in: tuple[float, float] = (0.5, 0.62),
+    share_y: bool = True,
+) -> tuple[Figure, list[Axes]]:
+    """Lay `n` panels out in inches, with `legend_in` of room above them.
+
+    Returns
+    -------
+    Figure, list of Axes
+        Panels row by row.
+    """
+    n_columns = max(1, min(n, n_columns))
+    n_rows = math.ceil(n / n_columns)
+    gap_x, gap_y = gap_in
+    panel_width = (width_in - left_in - right_in - gap_x * (n_columns - 1)) / n_columns
+    height = legend_in + top_in + bottom_in + n_rows * panel_height_in + gap_y * (n_rows - 1)
+    figure = Figure(figsize=(width_in, height))
+    axes: list[Axes] = []
+    for i in range(n):
+        row, column = divmod(i, n_columns)
+        x = left_in + column * (panel_width + gap_x)
+        y = height - legend_in - top_in - (row + 1) * panel_height_in - row * gap_y
+        box = (x / width_in, y / height, panel_width / width_in, panel_height_in / height)
+        axes.append(figure.add_axes(box, sharey=axes[0] if axes and share_y else None))
+    return figure, axes
+
+
+def draw_legend(figure: Figure, handles: Sequence[Patch | Line2D], *, n_columns: int, left_in: float = 0.3) -> None:
+    """Put one legend above all panels."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(left_in / width, 1 - 0.02 / height),
+        ncols=n_columns,
+        handlelength=1.4,
+        columnspacing=1.2,
+        handletextpad=0.5,
+        borderaxespad=0.0,
+        labelspacing=0.35,
+    )
+
+
+def legend_height_in(n_handles: int, n_columns: int) -> float:
+    """Return the room that `draw_legend` needs."""
+    return 0.06 + 0.165 * math.ceil(n_handles / n_columns)
+
+
+def draw_zero(axis: Axes) -> None:
+    """Draw a thin line at zero and faint horizontal guides."""
+    axis.grid(axis="y")
+    axis.axhline(0.0, color=INK, linewidth=0.7)
+
+
+def draw_interval(axis: Axes, x: float, low: float, high: float) -> None:
+    """Draw a whisker with small ends where both ends are known."""
+    if math.isfinite(low) and math.isfinite(high):
+        axis.plot([x, x], [low, high], color=INK, linewidth=1.1, solid_capstyle="butt", zorder=4)
+        axis.plot([x, x], [low, high], color=INK, marker="_", markersize=3.2, linestyle="none", zorder=4)
+
+
+def draw_subjects(axis: Axes, x: float, values: np.ndarray, *, width: float) -> None:
+    """Draw one dot per subject; a subject has the same place in every bar."""
+    n = len(values)
+    offsets = np.linspace(-0.5, 0.5, n) * width if n > 1 else np.zeros(1)
+    axis.plot(
+        x + offsets,
+        values,
+        linestyle="none",
+        marker="o",
+        markersize=2.6 if n <= 8 else 1.9,
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markeredgewidth=0.55,
+        zorder=3,
+    )
+
+
+def draw_truth(axis: Axes, x: float, value: float, *, width: float) -> None:
+    """Draw the planted value as a black bar with a white edge across `width`."""
+    if math.isfinite(value):
+        span = [x - width / 2, x + width / 2]
+        axis.plot(span, [value, value], color="white", linewidth=3.6, solid_capstyle="butt", zorder=5)
+        axis.plot(span, [value, value], color="#000000", linewidth=1.9, solid_capstyle="butt", zorder=6)
+
+
+def truth_handle() -> Line2D:
+    """Return the legend's entry for planted values."""
+    return Line2D([], [], color="#000000", linewidth=1.9, label="planted (true) value")
+
+
+def subject_handle(n: int) -> Line2D:
+    """Return the legend's entry for subjects."""
+    return Line2D(
+        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor="white", markeredgecolor=INK,
+        markeredgewidth=0.55, label="one subject" if n != 1 else "the subject",
+    )  # fmt: skip
+
+
+def note_in_corner(axis: Axes, text: str) -> None:
+    """Write a small note at the upper right of a panel."""
+    axis.text(1.0, 1.0, text, transform=axis.transAxes, ha="right", va="bottom", fontsize=7, color=FAINT)
+
+
+def render(figure: Figure, key: str, alt: str) -> str:
+    """Return the figure as one SVG element whose ids start with `key`, so that many fit in one page."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{key}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", svg)
+    svg = svg.replace("'DejaVu Sans'", FONT_STACK)
+    head = f'<svg role="img" aria-label="{_attribute(alt)}"'
+    return head + svg[len("<svg") :] + "\n"
+
+
+def _attribute(text: str) -> str:
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(raw, safe)
+    return text

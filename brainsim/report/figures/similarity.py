@@ -1,0 +1,71 @@
+"""Turn representational similarity scores into bars per stream and system, with noise ceilings."""
+
+from __future__ import annotations
+
+from brainsim.report.content import RsaSet
+from brainsim.report.figures.bars import Bars, Item, draw_grouped_bars
+from brainsim.report.figures.canvas import Drawing, render
+from brainsim.report.palette import colour_families, order_families
+from brainsim.report.reduce import estimate_of
+from brainsim.report.tables import Cell, Column, Table, format_cell
+
+TINTS = (0.0, 0.5, 0.75)  # first, second, third system of a family
+
+
+def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
+    """Draw each system's similarity to each stream."""
+    families = order_families([family for _, family in rsa.models])
+    colours = colour_families(families)
+    models = sorted(rsa.models, key=lambda pair: families.index(pair[1]))
+    place: dict[str, int] = {}
+    items = []
+    for model, family in models:
+        place[family] = place.get(family, -1) + 1
+        items.append(Item(model, model, colours[family], TINTS[min(place[family], len(TINTS) - 1)]))
+    column = {model: i for i, (model, _) in enumerate(rsa.models)}
+    cells = [(s, m) for s in rsa.streams for m, _ in models]
+    subjects = {(s, m): rsa.model_score[:, rsa.streams.index(s), column[m]] for s, m in cells}
+    bars = Bars(
+        streams=rsa.streams,
+        items=tuple(items),
+        estimates={c: estimate_of(rsa.group.get(c), subjects[c]) for c in cells},
+        subjects=subjects,
+        y_label=f"RDM similarity ({rsa.comparison or 'score'})",
+        ceilings=rsa.ceilings,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for stream, model in cells:
+        estimate = bars.estimates[stream, model]
+        lower, upper = rsa.ceilings.get(stream, (float("nan"), float("nan")))
+        family = dict(rsa.models)[model]
+        values = (float(v) for v in subjects[stream, model])
+        n = int(sum(v == v for v in subjects[stream, model]))
+        rows.append((stream, model, family, estimate.mean, estimate.low, estimate.high, lower, upper, n, *values))
+    columns = (
+        Column("stream", "Stream"),
+        Column("system", "System"),
+        Column("family", "Family"),
+        Column("score", "Score (mean)"),
+        Column("low", "Low"),
+        Column("high", "High"),
+        Column("ceiling_lower", "Ceiling, lower"),
+        Column("ceiling_upper", "Ceiling, upper"),
+        Column("n_subjects", "Subjects"),
+        *(Column(f"subject_{name}", where="tsv") for name in rsa.subjects),
+    )
+    best = max(cells, key=lambda c: bars.estimates[c].mean if bars.estimates[c].mean == bars.estimates[c].mean else -9)
+    alt = (
+        f"Grouped bars of RDM similarity of {len(items)} systems in {len(rsa.streams)} streams. "
+        f"Largest: {best[1]} in {best[0]}, {format_cell(bars.estimates[best].mean)}."
+    )
+    caption = (
+        f"Similarity ({rsa.comparison or 'score'}) of model and brain RDMs ({rsa.distance or 'correlation'} distance), "
+        f"layers of a system combined, held-out runs. Bars: mean over n = {len(rsa.subjects)} "
+        f"subject{'s' * (len(rsa.subjects) != 1)}; dots: subjects"
+        + (f"; whiskers: {rsa.interval}" if rsa.group and rsa.interval else "")
+        + ("; grey: noise ceiling, lower to upper" if rsa.ceilings else "")
+        + ". No unit."
+    )
+    table = Table(key, "RDM similarity of each system in each stream", columns, tuple(rows))
+    svg = render(draw_grouped_bars(bars, legend_columns=4), key, alt)
+    return Drawing(key, "Representational similarity by stream and system", caption, alt, svg, table, 7.2)

@@ -1,0 +1,123 @@
+"""Turn the results into a title and the few sentences that say what was found."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet, Truth
+from brainsim.report.figures.partition import family_estimate, joint_estimate
+from brainsim.report.figures.scores import SHARES_ABOVE
+from brainsim.report.methods import count, join_words
+from brainsim.report.reduce import estimate_of
+from brainsim.report.tables import format_cell, format_interval
+
+MAX_NAMED = 6  # more cells than this are counted, not named
+
+
+def write_title(content: Content) -> str:
+    """Return the caller's title, or one that says what the page is about."""
+    if content.title:
+        return content.title
+    if content.partitions:
+        p = content.partitions[0]
+        return (
+            f"Unique and shared variance of {count(len(p.families), 'model family', 'model families')} "
+            f"in {count(len(p.streams), 'brain stream')}: {p.dataset}"
+        )
+    if content.fits:
+        return f"Encoding model {content.fits[0].name} of {content.fits[0].dataset}"
+    return f"Representational similarity of {content.rsas[0].dataset}" if content.rsas else "brainsim report"
+
+
+def write_summary(content: Content) -> tuple[str, ...]:
+    """Return the sentences of the summary, the main result first."""
+    sentences: list[str] = []
+    for partition in content.partitions:
+        sentences += _tell_partition(partition, content.truths.get(partition.dataset))
+    if not content.partitions:
+        sentences += [_tell_fit(fit) for fit in content.fits]
+    sentences += [_tell_rsa(rsa) for rsa in content.rsas]
+    return tuple(s for s in sentences if s)
+
+
+def _tell_partition(p: PartitionSet, truth: Truth | None) -> list[str]:
+    unique = {(s, f): family_estimate(p, "unique", s, f) for s in p.streams for f in p.families}
+    joint = {s: joint_estimate(p, s).mean for s in p.streams}
+    known = {s: v for s, v in joint.items() if math.isfinite(v)}
+    finite = {c: e for c, e in unique.items() if math.isfinite(e.mean)}
+    if not known or not finite:
+        return [f"Partition {p.name}: no target has a score."]
+    low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    span = f"R² = {format_cell(known[low])} ({low})"
+    if high != low:
+        span += f" to {format_cell(known[high])} ({high})"
+    best = max(finite, key=lambda c: finite[c].mean)
+    interval = f" {format_interval(finite[best].low, finite[best].high)}" if finite[best].has_interval else ""
+    sentences = [
+        f"In {count(len(p.subjects), 'subject')}, the {count(len(p.families), 'family', 'families')} together explain "
+        f"{span}; the largest unique variance is that of {best[1]} in {best[0]}: ΔR² = "
+        f"{format_cell(finite[best].mean)}{interval}."
+    ]
+    if any(e.has_interval for e in finite.values()):
+        above = [c for c, e in finite.items() if e.low > 0]
+        sentences.append(
+            f"The interval of unique variance lies above zero in {len(above)} of {len(finite)} stream x family cells"
+            + (f" ({join_words(f'{f} in {s}' for s, f in above)})." if 0 < len(above) <= MAX_NAMED else ".")
+        )
+    if truth:
+        sentences += _tell_recovery(p, truth)
+    return sentences
+
+
+def _tell_recovery(p: PartitionSet, truth: Truth) -> list[str]:
+    errors = {
+        (s, f): family_estimate(p, "unique", s, f).mean - v
+        for (s, f), v in truth.unique.items()
+        if s in p.streams and f in p.families
+    }
+    errors = {c: e for c, e in errors.items() if math.isfinite(e)}
+    if not errors:
+        return []
+    worst = max(errors, key=lambda c: abs(errors[c]))
+    mean = float(np.mean(np.abs(list(errors.values()))))
+    text = (
+        f"The data are simulated, so the truth is known: planted unique variance is recovered with a mean absolute error "
+        f"of {format_cell(mean)} and a largest error of {format_cell(abs(errors[worst]))} ({worst[1]} in {worst[0]})."
+    )
+    null = [c for c in truth.null if c in errors]
+    if null and all(family_estimate(p, "unique", *c).has_interval for c in null):
+        false = [c for c in null if family_estimate(p, "unique", *c).excludes_zero]
+        text += f" Where nothing was planted, {len(false)} of {count(len(null), 'interval')} exclude{'s' * (len(false) == 1)} zero."
+    return [text]
+
+
+def _tell_fit(fit: FitSet) -> str:
+    r = np.concatenate([v for s in fit.streams for v in fit.r[s]]) if fit.streams else np.zeros(0)
+    r = r[np.isfinite(r)]
+    if not len(r):
+        return f"Fit {fit.name}: no target has a score."
+    shares = [f"r exceeds {t:g} in {(r > t).sum():,} ({100 * (r > t).mean():.1f} %)" for t in SHARES_ABOVE]
+    systems = list(dict.fromkeys(layer.model for layer in fit.layers)) or list(fit.bands)
+    by = join_words(systems) if len(systems) <= 3 else f"{len(systems)} systems"
+    return (
+        f"Responses of {count(len(r), 'target')} ({count(len(fit.subjects), 'subject')}) are predicted from {by} with a median "
+        f"cross-validated r of {format_cell(float(np.median(r)))}; {join_words(shares)}."
+    )
+
+
+def _tell_rsa(rsa: RsaSet) -> str:
+    best = []
+    for s, stream in enumerate(rsa.streams):
+        scores = {
+            m: estimate_of(rsa.group.get((stream, m)), rsa.model_score[:, s, i]).mean
+            for i, (m, _) in enumerate(rsa.models)
+        }
+        scores = {m: v for m, v in scores.items() if math.isfinite(v)}
+        if scores:
+            top = max(scores, key=scores.__getitem__)
+            best.append(f"{top} in {stream} ({format_cell(scores[top])})")
+    if not best:
+        return ""
+    return f"By representational similarity ({rsa.comparison or 'score'}), the closest system is {join_words(best)}."

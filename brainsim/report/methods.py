@@ -1,0 +1,235 @@
+"""Turn options into the paragraphs of a methods section, with the references that they call for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
+from brainsim.report.references import REFERENCES, Reference, cite
+
+
+@dataclass(frozen=True)
+class Method:
+    """One paragraph: a heading, sentences, and a formula where one says it best."""
+
+    heading: str
+    text: str
+    formula: str = ""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Everything that was done, in words."""
+
+    paragraphs: tuple[Method, ...]
+    references: tuple[Reference, ...]
+
+
+def write_methods(content: Content) -> Methods:
+    """Return the methods section of a page."""
+    paragraphs = [_describe_data(d, [q for q in content.runs if q.dataset == d.name]) for d in content.datasets]
+    if content.systems:
+        paragraphs.append(_describe_systems(content))
+    paragraphs += [_describe_fit(f) for f in content.fits]
+    used: list[str] = []
+    if content.fits or content.partitions:
+        used += ["dupre2022", "nunez2019"]
+    for partition in content.partitions:
+        paragraphs.append(_describe_partition(partition))
+        used += ["deheer2017", "groemping2007", "lex2014"]
+    for rsa in content.rsas:
+        paragraphs.append(_describe_rsa(rsa))
+        used += ["kriegeskorte2008", "nili2014"]
+    for truth in content.truths.values():
+        if truth.description:
+            paragraphs.append(Method(f"Planted truth of {truth.dataset}", _sentence(truth.description)))
+    return Methods(tuple(paragraphs), tuple(REFERENCES[k] for k in dict.fromkeys(used)))
+
+
+def join_words(words: Iterable[str], *, last: str = "and") -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    found = [str(w) for w in words]
+    return found[0] if len(found) == 1 else ", ".join(found[:-1]) + f" {last} {found[-1]}" if found else ""
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Return "1 run" or "8 runs"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:
+    subjects = list(dict.fromkeys(q.subject for q in runs))
+    sentences = []
+    if runs:
+        per_subject = sorted({sum(q.subject == s for q in runs) for s in subjects})
+        n_trs = sorted({q.n_trs for q in runs})
+        tr = join_words(f"{t:g} s" for t in sorted({q.tr_s for q in runs}))
+        sentences.append(
+            f"{count(len(subjects), 'subject')}, {_span(per_subject)} {'run' if per_subject == [1] else 'runs'} each, "
+            f"{_span(n_trs)} TRs per run, TR {tr}; {_span(sorted({q.n_targets for q in runs}))} targets (voxels) per subject"
+            + (f" in space {dataset.space}" if dataset.space else "")
+        )
+    if dataset.streams:
+        groups = [f"{s} ({', '.join(r)})" if tuple(r) != (s,) else s for s, r in dataset.streams.items()]
+        sentences.append(f"Streams: {join_words(groups)}")
+    sentences += _describe_cleaning(dataset.cleaning)
+    return Method(f"Data: {dataset.name}", " ".join(map(_sentence, sentences)))
+
+
+def _describe_cleaning(cleaning: Options) -> list[str]:
+    if not cleaning:
+        return []
+    steps = []
+    if cleaning.get("drop_volumes"):
+        steps.append(f"the first {cleaning['drop_volumes']} volumes of a run left out")
+    confounds = cleaning.get("confounds")
+    if confounds not in (None, "none", [], ()):
+        named = confounds if isinstance(confounds, str) else ", ".join(map(str, confounds))
+        steps.append(f"confounds regressed out ({named})")
+    if cleaning.get("high_pass_s"):
+        steps.append(f"drifts slower than {cleaning['high_pass_s']:g} s removed (cosines)")
+    standard = cleaning.get("standardize")
+    names = {"zscore": "z-scored", "psc": "turned into percent signal change", "none": "centred"}
+    steps.append(f"each target {names.get(str(standard), 'z-scored')} per run")
+    return ["Within each run: " + "; ".join(steps)]
+
+
+def _describe_systems(content: Content) -> Method:
+    systems = content.systems
+    families = list(dict.fromkeys(s.family for s in systems))
+    n_layers = sum(s.n_layers for s in systems)
+    of_family = [f"{f} ({', '.join(s.name for s in systems if s.family == f)})" for f in families]
+    sentences = [
+        f"{count(len(systems), 'system')} of {count(len(families), 'family', 'families')}, {count(n_layers, 'layer')}: "
+        f"{'; '.join(of_family)}"
+    ]
+    windows, steps = _distinct(s.clip_window for s in systems), _distinct(s.step_s for s in systems)
+    if windows or steps:
+        said = []
+        if steps:
+            said.append(f"one clip every {join_words(f'{s:g} s' for s in steps)}")
+        if windows:
+            meaning = {"trailing": "clip windows end at the clip's time (trailing)"}
+            said.append(join_words(meaning.get(w, f"clip windows are {w}") for w in windows))
+        sentences.append("; ".join(said).capitalize())
+    if protocols := _distinct(s.protocol for s in systems):
+        sentences.append(f"Protocol: {join_words(protocols)}")
+    pools = [p for p in _distinct(s.pool for s in systems) if p != "none"]
+    sentences.append(f"Activations were pooled: {join_words(pools)}" if pools else "Activations were not pooled")
+    random = [s.name for s in systems if "random" in s.weights.lower()]
+    if random:
+        which = "All systems have" if len(random) == len(systems) else f"{join_words(random)} have"
+        sentences.append(f"{which} seeded random weights: what they explain says nothing about trained systems")
+    sentences.append("Activations were averaged into TRs by the end of each clip's window")
+    return Method("Systems and features", " ".join(map(_sentence, sentences)))
+
+
+def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
+    """Return the sentences about bands, delays, cross-validation and search that fit and partition share."""
+    sentences = []
+    bands, scaling = options.get("bands", "system"), options.get("scaling")
+    sentences.append(
+        f"Banded ridge regression in its kernel form {cite('nunez2019', 'dupre2022')}: one linear kernel per {bands}, "
+        "weighted and summed, with weights (gamma) and penalty (alpha) chosen for every target"
+    )
+    if scaling:
+        words = {"zscore": "z-scored", "center": "centred, not scaled"}
+        sentences.append(f"Features and responses were standardised within runs (features {words.get(scaling, scaling)})")
+    if delays := options.get("delays"):
+        shown = ", ".join(f"{d:g}" for d in delays)
+        sentences.append(f"Features entered at delays of {shown} TRs, inside runs only (no delay crosses a run boundary)")
+    sentences.append(_describe_cross_validation(options, n_folds))
+    search = []
+    if options.get("n_candidates"):
+        search.append(f"{options['n_candidates']:,} candidate weightings (Dirichlet)")
+    if alphas := options.get("alphas"):
+        search.append(f"{len(alphas)} penalties from {min(alphas):.3g} to {max(alphas):.3g}")
+    if search:
+        seed = f", seed {options['seed']}" if options.get("seed") is not None else ""
+        sentences.append(f"Search: {' x '.join(search)}{seed}")
+    if solver := options.get("solver"):
+        sentences.append(f"Solver: {solver}")
+    return sentences
+
+
+def _describe_cross_validation(options: Options, n_folds: int) -> str:
+    folds = f" ({n_folds} folds)" if n_folds else ""
+    if options.get("cv") == "blocks":
+        gap = options.get("gap", 0)
+        return (
+            f"Cross-validation: nested, over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap of "
+            f"{gap} TRs on either side of a test block left out of training"
+        )
+    return (
+        f"Cross-validation: nested leave-one-run-out{folds}; hyperparameters for a test run were chosen on the other "
+        "runs alone, and scores are means over test runs"
+    )
+
+
+def _describe_fit(fit: FitSet) -> Method:
+    sentences = describe_estimator(fit.options, n_folds=fit.n_folds)
+    if fit.layer_r2 is not None:
+        sentences.append("Each layer was also fitted alone, with the same folds and penalties")
+    return Method(f"Encoding model: {fit.name}", " ".join(map(_sentence, sentences)))
+
+
+def _describe_partition(partition: PartitionSet) -> Method:
+    m = len(partition.families)
+    sentences = [
+        f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
+        f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",
+        "Unique variance of a family f is what is lost without it",
+        *describe_estimator(partition.options),
+        f"Shapley values {cite('groemping2007')} divide each shared part evenly among its families and sum to the joint R²",
+        "Values are means over a stream's targets within each subject, then over subjects"
+        + (f"; intervals: {partition.interval}" if partition.interval and partition.group else ""),
+    ]
+    text = " ".join(map(_sentence, sentences))
+    return Method(f"Partition of variance: {partition.name}", text, "unique(f) = R²(all families) − R²(all families but f)")
+
+
+def _describe_rsa(rsa: RsaSet) -> Method:
+    options = rsa.options
+    lag = options.get("min_lag_s")
+    sentences = [
+        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of TRs by {rsa.distance or 'correlation'} "
+        f"distance, on both sides; model and brain compared by {rsa.comparison or 'Spearman'} correlation",
+    ]
+    if isinstance(lag, int | float) and lag > 0:
+        sentences.append(f"Pairs of TRs closer than {lag:g} s were left out (autocorrelation)")
+    sentences.append("Layers of a system were combined by non-negative least squares, fitted on the other runs")
+    if rsa.ceilings:
+        sentences.append(f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}")
+    if rsa.group and rsa.interval:
+        sentences.append(f"Intervals: {rsa.interval}")
+    return Method(f"Representational similarity: {rsa.name}", " ".join(map(_sentence, sentences)))
+
+
+def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return options as (name, value) lines; nested names are joined by dots, long lists are shortened."""
+    lines: list[tuple[str, str]] = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            lines += flatten_options(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            shown = ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in value[:24])
+            lines.append((prefix + name, shown + (f", … ({len(value)})" if len(value) > 24 else "")))
+        else:
+            lines.append((prefix + name, "–" if value is None else str(value)))
+    return lines
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return [v for v in dict.fromkeys(values) if v and not (isinstance(v, float) and math.isnan(v))]
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,}–{numbers[-1]:,}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."

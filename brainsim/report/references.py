@@ -1,0 +1,136 @@
+"""Turn the keys of what was used into a list of references and a BibTeX file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One publication.
+
+    Parameters
+    ----------
+    key : str
+        BibTeX key and anchor on the page.
+    short : str
+        As it is cited in a sentence: "Dupré la Tour et al., 2022".
+    authors, title, venue : str
+    year : int
+    link : str
+        Where it can be read; shown as a link, never loaded.
+    """
+
+    key: str
+    short: str
+    authors: str
+    year: int
+    title: str
+    venue: str
+    link: str
+
+    def to_bibtex(self) -> str:
+        """Return one BibTeX entry."""
+        fields = {
+            "author": self.authors.replace(", and ", " and ").replace("; ", " and "),
+            "title": f"{{{self.title}}}",
+            "journal": self.venue,
+            "year": str(self.year),
+            "url": self.link,
+        }
+        lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+        return f"@article{{{self.key},\n{lines}\n}}\n"
+
+
+# What the program's own methods rest on; systems bring their own citations.
+REFERENCES = {
+    r.key: r
+    for r in (
+        Reference(
+            "dupre2022",
+            "Dupré la Tour et al., 2022",
+            "Dupré la Tour, T.; Eickenberg, M.; Nunez-Elizalde, A. O.; Gallant, J. L.",
+            2022,
+            "Feature-space selection with banded ridge regression",
+            "NeuroImage 264, 119728",
+            "https://doi.org/10.1016/j.neuroimage.2022.119728",
+        ),
+        Reference(
+            "nunez2019",
+            "Nunez-Elizalde et al., 2019",
+            "Nunez-Elizalde, A. O.; Huth, A. G.; Gallant, J. L.",
+            2019,
+            "Voxelwise encoding models with non-spherical multivariate normal priors",
+            "NeuroImage 197, 482–492",
+            "https://doi.org/10.1016/j.neuroimage.2019.04.012",
+        ),
+        Reference(
+            "deheer2017",
+            "de Heer et al., 2017",
+            "de Heer, W. A.; Huth, A. G.; Griffiths, T. L.; Gallant, J. L.; Theunissen, F. E.",
+            2017,
+            "The hierarchical cortical organization of human speech processing",
+            "Journal of Neuroscience 37, 6539–6557",
+            "https://doi.org/10.1523/JNEUROSCI.3267-16.2017",
+        ),
+        Reference(
+            "groemping2007",
+            "Grömping, 2007",
+            "Grömping, U.",
+            2007,
+            "Estimators of relative importance in linear regression based on variance decomposition",
+            "The American Statistician 61, 139–147",
+            "https://doi.org/10.1198/000313007X188252",
+        ),
+        Reference(
+            "kriegeskorte2008",
+            "Kriegeskorte et al., 2008",
+            "Kriegeskorte, N.; Mur, M.; Bandettini, P.",
+            2008,
+            "Representational similarity analysis: connecting the branches of systems neuroscience",
+            "Frontiers in Systems Neuroscience 2, 4",
+            "https://doi.org/10.3389/neuro.06.004.2008",
+        ),
+        Reference(
+            "nili2014",
+            "Nili et al., 2014",
+            "Nili, H.; Wingfield, C.; Walther, A.; Su, L.; Marslen-Wilson, W.; Kriegeskorte, N.",
+            2014,
+            "A toolbox for representational similarity analysis",
+            "PLoS Computational Biology 10, e1003553",
+            "https://doi.org/10.1371/journal.pcbi.1003553",
+        ),
+        Reference(
+            "lex2014",
+            "Lex et al., 2014",
+            "Lex, A.; Gehlenborg, N.; Strobelt, H.; Vuillemot, R.; Pfister, H.",
+            2014,
+            "UpSet: visualization of intersecting sets",
+            "IEEE Transactions on Visualization and Computer Graphics 20, 1983–1992",
+            "https://doi.org/10.1109/TVCG.2014.2346248",
+        ),
+    )
+}
+
+
+def cite(*keys: str) -> str:
+    """Return "(A, 2020; B, 2021)" for keys of `REFERENCES`."""
+    return "(" + "; ".join(REFERENCES[key].short for key in keys) + ")"
+
+
+def find_link(citation: str) -> str | None:
+    """Return the DOI or arXiv link that a free-text citation names, if it names one."""
+    doi = re.search(r"\b10\.\d{4,9}/[^\s,;)\]]+", citation)
+    if doi:
+        return "https://doi.org/" + doi.group().rstrip(".")
+    arxiv = re.search(r"arXiv:\s*(\d{4}\.\d{4,5})", citation, re.IGNORECASE)
+    return f"https://arxiv.org/abs/{arxiv.group(1)}" if arxiv else None
+
+
+def to_bibtex(references: Iterable[Reference], citations: Iterable[str]) -> str:
+    """Return a BibTeX file of references, and of the systems' own citations as notes."""
+    entries = [r.to_bibtex() for r in references]
+    entries += [f"@misc{{system{i},\n  note = {{{text}}}\n}}\n" for i, text in enumerate(citations, start=1)]
+    return "\n".join(entries)

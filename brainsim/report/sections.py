@@ -1,0 +1,158 @@
+"""Turn a page's content into sections in reading order; a section without data is left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet
+from brainsim.report.figures.canvas import Drawing, drawing_style
+from brainsim.report.figures.layers import draw_layer_curves, has_curves
+from brainsim.report.figures.partition import draw_joint, draw_parts, draw_recovery, draw_unique, tabulate_unique
+from brainsim.report.figures.quality import draw_quality, tabulate_quality
+from brainsim.report.figures.scores import draw_histograms, draw_split, tabulate_scores
+from brainsim.report.figures.similarity import draw_similarity
+from brainsim.report.tables import Cell, Column, Table
+
+Block = Drawing | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page and what stands below it."""
+
+    key: str
+    title: str
+    blocks: tuple[Block, ...]
+    note: str = ""
+
+
+def build_sections(content: Content) -> tuple[Section, ...]:
+    """Draw and tabulate everything that has data."""
+    sections: list[Section] = []
+    with drawing_style():
+        keys = _KeyMaker()
+        sections += [_partition_section(p, content, keys) for p in content.partitions]
+        sections += [_fit_section(f, keys) for f in content.fits]
+        sections += [_rsa_section(r, keys) for r in content.rsas]
+        if content.runs:
+            drawing = draw_quality(content.runs, key=keys.make("quality"))
+            table = tabulate_quality(content.runs, key=keys.make("runs"))
+            sections.append(Section(keys.make("qc"), "Quality of the data", _there(drawing, table)))
+        if content.systems:
+            sections.append(Section(keys.make("systems-section"), "Systems", (_tabulate_systems(content, keys),)))
+    return tuple(sections)
+
+
+class _KeyMaker:
+    """Hands out keys that are safe as file names and anchors, each once."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def make(self, *words: str) -> str:
+        stem = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", w.lower()).strip("-") for w in words)))[:60]
+        key, n = stem or "part", 2
+        while key in self._used:
+            key, n = f"{stem}-{n}", n + 1
+        self._used.add(key)
+        return key
+
+
+def _there(*blocks: Block | None) -> tuple[Block, ...]:
+    return tuple(b for b in blocks if b is not None)
+
+
+def _partition_section(p: PartitionSet, content: Content, keys: _KeyMaker) -> Section:
+    truth = content.truths.get(p.dataset)
+    planted = truth is not None and any((s, f) in truth.unique for s in p.streams for f in p.families)
+    return Section(
+        keys.make("partition", p.name, p.dataset),
+        f"What each family explains: partition “{p.name}” of {p.dataset}",
+        _there(
+            draw_unique(p, truth, key=keys.make(p.name, "unique")),
+            tabulate_unique(p, truth, key=keys.make(p.name, "unique-table")),
+            draw_recovery(p, truth, key=keys.make(p.name, "recovery")) if truth is not None and planted else None,
+            draw_joint(p, truth, key=keys.make(p.name, "joint")),
+            draw_parts(p, truth, key=keys.make(p.name, "parts")),
+        ),
+    )
+
+
+def _fit_section(f: FitSet, keys: _KeyMaker) -> Section:
+    curves = None
+    if f.layer_r2 is not None and has_curves(f.layers):
+        curves = draw_layer_curves(
+            f.layers,
+            f.layer_r2,
+            streams=f.streams,
+            subjects=f.subjects,
+            key=keys.make(f.name, "layers"),
+            title="Prediction by each layer alone",
+            y_label="Cross-validated R²",
+            what="Cross-validated R² of each layer fitted alone, mean over the stream's targets.",
+        )
+    notes = []
+    if f.n_masked:
+        notes.append(f"{f.n_masked:,} targets were masked (constant or NaN) and have no score.")
+    if f.edge_share == f.edge_share:
+        notes.append(f"{100 * f.edge_share:.1f} % of targets chose a penalty at an end of the grid.")
+    return Section(
+        keys.make("fit", f.name, f.dataset),
+        f"How well responses are predicted: encoding model “{f.name}” of {f.dataset}",
+        _there(
+            draw_histograms(f, key=keys.make(f.name, "scores")),
+            tabulate_scores(f, key=keys.make(f.name, "scores-table")),
+            curves,
+            draw_split(f, key=keys.make(f.name, "split")),
+        ),
+        " ".join(notes),
+    )
+
+
+def _rsa_section(r: RsaSet, keys: _KeyMaker) -> Section:
+    drawing = draw_similarity(r, key=keys.make(r.name, "similarity"))
+    curves = None
+    if r.layer_score is not None and has_curves(r.layers):
+        curves = draw_layer_curves(
+            r.layers,
+            r.layer_score,
+            streams=r.streams,
+            subjects=r.subjects,
+            key=keys.make(r.name, "rsa-layers"),
+            title="Representational similarity of each layer",
+            y_label=f"RDM similarity ({r.comparison or 'score'})",
+            what=f"Similarity ({r.comparison or 'score'}) of each layer's RDM to the stream's RDM, mean over runs. No unit.",
+        )
+    return Section(
+        keys.make("rsa", r.name, r.dataset),
+        f"Whose geometry is alike: representational similarity “{r.name}” of {r.dataset}",
+        _there(drawing, curves),
+    )
+
+
+def _tabulate_systems(content: Content, keys: _KeyMaker) -> Table:
+    columns = (
+        Column("system", "System"),
+        Column("family", "Family"),
+        Column("kind", "Kind"),
+        Column("n_layers", "Layers"),
+        Column("training_set", "Training set"),
+        Column("weights", "Weights"),
+        Column("clip_window", "Clip window"),
+        Column("step_s", "Step (s)", 2),
+        Column("pool", "Pooling"),
+        Column("protocol", "Protocol"),
+        Column("citation", "Citation", where="tsv"),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            s.name, s.family, s.kind or None, s.n_layers, s.training_set or None, s.weights or None, s.clip_window or None,
+            s.step_s, s.pool or None, s.protocol or None, s.citation or None,
+        )
+        for s in content.systems
+    ]  # fmt: skip
+    keep = [i for i, c in enumerate(columns) if i < 2 or any(r[i] is not None and r[i] == r[i] for r in rows)]
+    shown = tuple(columns[i] for i in keep)
+    title = "Systems whose activations were used"
+    return Table(keys.make("systems"), title, shown, tuple(tuple(r[i] for i in keep) for r in rows))

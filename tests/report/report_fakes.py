@@ -1,0 +1,233 @@
+"""Turn a seed into page content that looks like a real study's: five families, nine systems, four streams."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from brainsim.report.content import (
+    Content,
+    DatasetNote,
+    Estimate,
+    FitSet,
+    Layer,
+    NodeNote,
+    PartitionSet,
+    RsaSet,
+    RunQuality,
+    SystemNote,
+    Truth,
+)
+
+STREAMS = ("early", "ventral", "lateral", "dorsal")
+SYSTEMS = {
+    "cnn-static-object-tiny": ("static-cnn", 11),
+    "cnn-static-action-tiny": ("static-cnn", 11),
+    "cnn-flow-selfsup-tiny": ("dynamic-cnn", 11),
+    "cnn-flow-action-tiny": ("dynamic-cnn", 11),
+    "mae-base-tiny": ("image-mae", 12),
+    "mae-base-finetuned-tiny": ("image-mae", 12),
+    "videomae-base-tiny": ("video-mae", 12),
+    "videomae-base-finetuned-tiny": ("video-mae", 12),
+    "mvd-base-tiny": ("mvd", 12),
+}
+FAMILIES = ("static-cnn", "dynamic-cnn", "image-mae", "video-mae", "mvd")
+INTERVAL = "95 % bootstrap interval over subjects"
+OPTIONS = {
+    "models": ["*"],
+    "bands": "system",
+    "delays": [1, 2, 3, 4],
+    "cv": "runs",
+    "solver": "loro",
+    "alphas": [float(a) for a in np.logspace(-2, 5, 15)],
+    "n_candidates": 200,
+    "scaling": "zscore",
+    "seed": 0,
+}
+
+
+def fake_layers() -> tuple[Layer, ...]:
+    """Return the 104 layers of the nine systems."""
+    return tuple(Layer(m, f"block.{i}", i, f) for m, (f, n) in SYSTEMS.items() for i in range(n))
+
+
+def fake_partition(*, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = STREAMS) -> tuple[PartitionSet, Truth]:
+    """Return a partition whose parts sum to the joint R2, and the truth it scatters around."""
+    rng = np.random.default_rng(seed)
+    parts = tuple(c for size in range(1, 6) for c in combinations(FAMILIES, size))
+    true = np.where(rng.random((len(streams), len(parts))) < 0.35, rng.gamma(1.2, 0.012, (len(streams), len(parts))), 0.0)
+    true[:, 1] += 0.05
+    values = true + rng.normal(0, 0.006, (n_subjects, *true.shape))
+    holds = np.array([[f in p for p in parts] for f in FAMILIES])
+    sizes = np.array([len(p) for p in parts])
+    shapley = (values[:, :, None] * holds / sizes).sum(-1)
+
+    def estimate(x: np.ndarray) -> Estimate:
+        half = 2 * x.std() / np.sqrt(len(x))
+        return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
+
+    cells = [(s, stream, f, family) for s, stream in enumerate(streams) for f, family in enumerate(FAMILIES)]
+    group = {("unique", stream, family): estimate(values[:, s, f]) for s, stream, f, family in cells}
+    group |= {("shapley", stream, family): estimate(shapley[:, s, f]) for s, stream, f, family in cells}
+    subjects = tuple(f"sub-{i + 1:02d}" for i in range(n_subjects))
+    partition = PartitionSet(
+        name="families",
+        dataset="planted",
+        subjects=subjects,
+        streams=streams,
+        families=FAMILIES,
+        n_targets=np.tile(np.array([120, 96, 140, 88, 60, 50, 40, 30][: len(streams)]), (n_subjects, 1)),
+        unique=values[:, :, :5],
+        joint=values.sum(-1),
+        shapley=shapley,
+        product=shapley * 0.97,
+        parts=parts,
+        part_values=values,
+        group=group,
+        group_joint={s: estimate(values.sum(-1)[:, i]) for i, s in enumerate(streams)},
+        group_parts={(s, p): estimate(values[:, i, j]) for i, s in enumerate(streams) for j, p in enumerate(parts)},
+        interval=INTERVAL,
+        options=OPTIONS,
+    )
+    truth = Truth(
+        dataset="planted",
+        unique={(stream, family): float(true[s, f]) for s, stream, f, family in cells},
+        joint={s: float(true[i].sum()) for i, s in enumerate(streams)},
+        parts={(s, p): float(true[i, j]) for i, s in enumerate(streams) for j, p in enumerate(parts)},
+        null=frozenset((stream, family) for s, stream, f, family in cells if true[s, f] == 0),
+        description="Responses are planted mixes of the families' features, through an HRF, with autocorrelated noise",
+    )
+    return partition, truth
+
+
+def fake_fit(*, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = STREAMS) -> FitSet:
+    """Return a fit of nine systems with one hump per system in its layer curve."""
+    rng = np.random.default_rng(seed)
+    layers = fake_layers()
+    depth = np.array([layer.index / (SYSTEMS[layer.model][1] - 1) for layer in layers])
+    peak = {(m, s): rng.random() for m in SYSTEMS for s in streams}
+    height = {(m, s): rng.uniform(0.02, 0.2) for m in SYSTEMS for s in streams}
+    curve = np.array(
+        [
+            [height[y.model, s] * np.exp(-((d - peak[y.model, s]) ** 2) / 0.2) for y, d in zip(layers, depth, strict=True)]
+            for s in streams
+        ]
+    )
+    r = {s: tuple(np.clip(rng.normal(0.35, 0.18, 120), -0.3, 0.9) for _ in range(n_subjects)) for s in streams}
+    return FitSet(
+        name="nine",
+        dataset="planted",
+        subjects=tuple(f"sub-{i + 1:02d}" for i in range(n_subjects)),
+        streams=streams,
+        r=r,
+        r2={s: tuple(v**2 for v in values) for s, values in r.items()},
+        bands=tuple(SYSTEMS),
+        band_families=tuple(f for f, _ in SYSTEMS.values()),
+        split_r2=np.abs(rng.normal(0.03, 0.02, (n_subjects, len(streams), 9))),
+        layers=layers,
+        layer_r2=curve + rng.normal(0, 0.006, (n_subjects, *curve.shape)),
+        edge_share=0.031,
+        n_masked=7,
+        n_folds=8,
+        options=OPTIONS,
+    )
+
+
+def fake_rsa(*, n_subjects: int = 4, seed: int = 0) -> RsaSet:
+    """Return similarity scores below a noise ceiling."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(0.02, 0.25, (len(STREAMS), 9)) + rng.normal(0, 0.02, (n_subjects, len(STREAMS), 9))
+    models = tuple((m, f) for m, (f, _) in SYSTEMS.items())
+    half = score.std(0)
+    return RsaSet(
+        name="geometry",
+        dataset="planted",
+        subjects=tuple(f"sub-{i + 1:02d}" for i in range(n_subjects)),
+        streams=STREAMS,
+        models=models,
+        model_score=score,
+        layers=fake_layers(),
+        layer_score=rng.uniform(0, 0.15, (n_subjects, len(STREAMS), 104)),
+        group={
+            (s, m): Estimate(*(float(x) for x in (score[:, i, j].mean(), score[:, i, j].mean() - half[i, j], score[:, i, j].mean() + half[i, j])))
+            for i, s in enumerate(STREAMS) for j, (m, _) in enumerate(models)
+        },
+        ceilings={s: (0.28, 0.36) for s in STREAMS},
+        comparison="spearman",
+        distance="correlation",
+        interval=INTERVAL,
+        options={"min_lag_s": 8.0, "distance": "correlation", "compare": "spearman"},
+    )  # fmt: skip
+
+
+def fake_study(*, n_subjects: int = 4, seed: int = 0) -> Content:
+    """Return everything that a page of the demo holds."""
+    rng = np.random.default_rng(seed)
+    partition, truth = fake_partition(n_subjects=n_subjects, seed=seed)
+    runs = tuple(
+        RunQuality(
+            "planted", f"sub-{s + 1:02d}", f"run-{r + 1}", 60, 2.0, 443, 444, float(rng.normal(70, 8)),
+            float(rng.uniform(0.1, 0.3)), float(rng.gamma(3, 0.05)), int(rng.integers(0, 4)), 1, 0,
+        )
+        for s in range(n_subjects)
+        for r in range(8)
+    )  # fmt: skip
+    return Content(
+        fits=(fake_fit(n_subjects=n_subjects, seed=seed),),
+        partitions=(partition,),
+        rsas=(fake_rsa(n_subjects=n_subjects, seed=seed),),
+        truths={"planted": truth},
+        runs=runs,
+        datasets=(
+            DatasetNote(
+                "planted", "T1w", {s: (s,) for s in STREAMS},
+                {"confounds": "motion6", "high_pass_s": 128.0, "standardize": "zscore", "drop_volumes": 0},
+            ),
+        ),
+        systems=tuple(
+            SystemNote(
+                m, f, n, "supervised static", "none", "random (seed 0)", "default", "trailing", 1.0, "none",
+                "He et al. 2016, Deep residual learning, doi:10.1109/CVPR.2016.90",
+            )
+            for m, (f, n) in SYSTEMS.items()
+        ),
+        nodes=(NodeNote("partitions/families/group", "partition-group", "ab" * 32, "2026-11-23T08:00:00Z", 0, 12345),),
+        warnings=("fits/nine/planted/sub-01: 6.2 % of targets chose the largest alpha; widen the grid.",),
+        software={"brainsim": "0.1.0", "python": "3.11.2", "numpy": "2.4.6"},
+        store="brainsim-demo/store/brainsim.zarr",
+        created="2026-11-23T09:00:00Z",
+    )  # fmt: skip
+
+
+def fake_table_study(*, seed: int = 0) -> Content:
+    """Return the page of one subject, one ROI, one system of one layer, without truth or partition."""
+    rng = np.random.default_rng(seed)
+    r = np.clip(rng.normal(0.27, 0.22, 2365), -0.2, 0.86)
+    r[:12] = np.nan
+    fit = FitSet(
+        name="pixels",
+        dataset="szinte2024",
+        subjects=("sub-01",),
+        streams=("all",),
+        r={"all": (r,)},
+        r2={"all": (r**2,)},
+        bands=("pixels",),
+        band_families=("low-level",),
+        split_r2=(r**2)[None, None, :1],
+        layers=(Layer("pixels", "pixels", 0, "low-level"),),
+        layer_r2=np.full((1, 1, 1), 0.1),
+        edge_share=0.02,
+        n_masked=12,
+        n_folds=5,
+        options={**OPTIONS, "delays": [2, 3, 4, 5, 6], "cv": "blocks", "n_blocks": 5, "gap": 6, "bands": "system"},
+    )
+    return Content(
+        fits=(fit,),
+        runs=(RunQuality("szinte2024", "sub-01", "run-1", 150, 1.317025, 2353, 2365, n_constant=12, n_nan=0),),
+        datasets=(DatasetNote("szinte2024", "table", {"all": ("all",)}, {"confounds": "none", "standardize": "zscore"}),),
+        systems=(SystemNote("pixels", "low-level", 1, "low-level", step_s=1.317, clip_window="trailing"),),
+        software={"brainsim": "0.1.0"},
+        store="store/brainsim.zarr",
+        created="2026-11-23T09:00:00Z",
+    )
