@@ -129,10 +129,10 @@ def _read_image(path: Path) -> np.ndarray:
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
+        if path.suffix.lower() == ".npy":
+            movie: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            return movie
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             shapes = {key: loaded[key].shape for key in loaded.files}
             movies = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
             if len(movies) != 1:

@@ -54,14 +54,8 @@ def iter_frames(
     any_wanted = np.any(list(masks.values()), axis=0) if masks else np.zeros(stimulus.n_frames, bool)
     for index, image in _READERS[stimulus.kind](stimulus, any_wanted):
         aspect = image.shape[1] / image.shape[0] if stimulus.kind == "images" else stimulus.width / stimulus.height
-        yield (
-            index,
-            {
-                size: resize_frame(image, size, resize=resize, aspect=aspect)
-                for size, mask in masks.items()
-                if mask[index]
-            },
-        )
+        sizes = [size for size, mask in masks.items() if mask[index]]
+        yield index, {size: resize_frame(image, size, resize=resize, aspect=aspect) for size in sizes}
 
 
 def resize_frame(image: np.ndarray, size: Size, *, resize: str = "crop", aspect: float | None = None) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 
 Kind = Literal["video", "array", "images"]
 ARRAY_AXES = ("tyx", "txy")
+# Two times rounded to milliseconds make an interval wrong by at most one.
+ROUNDED_TIMES_S = 1.1e-3
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,18 @@ class Stimulus:
 
     @property
     def frame_interval_s(self) -> float:
-        """Typical time between frames (median), or the whole duration of a single frame."""
+        """Time between frames: the mean where the rate is constant, else the median.
+
+        Containers round times (Matroska to milliseconds); the mean over the movie undoes that.
+        """
         if self.n_frames == 1:
             return self.duration_s
-        return float(np.median(np.diff(self.frame_time_s)))
+        intervals_s = np.diff(self.frame_time_s)
+        mean_s = float(self.frame_time_s[-1]) / (self.n_frames - 1)
+        is_constant = np.abs(intervals_s - mean_s).max() <= max(ROUNDED_TIMES_S, 0.01 * mean_s)
+        return mean_s if is_constant else float(np.median(intervals_s))
 
     @property
     def fps_hz(self) -> float:
-        """Frames per second: from first to last where the rate is constant, else the inverse of the median interval.
-
-        Presentation times are often rounded to milliseconds; the mean over the movie undoes that.
-        """
-        if self.n_frames == 1:
-            return 1.0 / self.duration_s
-        mean_s = float(self.frame_time_s[-1]) / (self.n_frames - 1)
-        is_constant = abs(mean_s - self.frame_interval_s) < 0.01 * self.frame_interval_s
-        return 1.0 / (mean_s if is_constant else self.frame_interval_s)
+        """Frames per second: the inverse of `frame_interval_s`."""
+        return 1.0 / self.frame_interval_s
