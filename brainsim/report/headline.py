@@ -27,7 +27,8 @@ def write_title(content: Content) -> str:
             f"in {count(len(p.streams), 'brain stream')}: {p.dataset}"
         )
     if content.fits:
-        return f"Encoding model {content.fits[0].name} of {content.fits[0].dataset}"
+        systems = list_systems(content.fits[0])
+        return f"Brain responses of {content.fits[0].dataset}, predicted from {systems}"
     return f"Representational similarity of {content.rsas[0].dataset}" if content.rsas else "brainsim report"
 
 
@@ -63,7 +64,7 @@ def _tell_partition(p: PartitionSet, truth: Truth | None) -> list[str]:
     if any(e.has_interval for e in finite.values()):
         above = [c for c, e in finite.items() if e.low > 0]
         sentences.append(
-            f"The interval of unique variance lies above zero in {len(above)} of {len(finite)} stream x family cells"
+            f"The interval of unique variance lies above zero in {len(above)} of {len(finite)} stream × family cells"
             + (f" ({join_words(f'{f} in {s}' for s, f in above)})." if 0 < len(above) <= MAX_NAMED else ".")
         )
     if truth:
@@ -83,13 +84,15 @@ def _tell_recovery(p: PartitionSet, truth: Truth) -> list[str]:
     worst = max(errors, key=lambda c: abs(errors[c]))
     mean = float(np.mean(np.abs(list(errors.values()))))
     text = (
-        f"The data are simulated, so the truth is known: planted unique variance is recovered with a mean absolute error "
-        f"of {format_cell(mean)} and a largest error of {format_cell(abs(errors[worst]))} ({worst[1]} in {worst[0]})."
+        "The data are simulated, so the truth is known: planted unique variance is recovered with a mean absolute "
+        f"error of {format_cell(mean)} and a largest error of {format_cell(abs(errors[worst]))} "
+        f"({worst[1]} in {worst[0]})."
     )
     null = [c for c in truth.null if c in errors]
     if null and all(family_estimate(p, "unique", *c).has_interval for c in null):
         false = [c for c in null if family_estimate(p, "unique", *c).excludes_zero]
-        text += f" Where nothing was planted, {len(false)} of {count(len(null), 'interval')} exclude{'s' * (len(false) == 1)} zero."
+        verb = "excludes" if len(false) == 1 else "exclude"
+        text += f" Where nothing was planted, {len(false)} of {count(len(null), 'interval')} {verb} zero."
     return [text]
 
 
@@ -99,12 +102,17 @@ def _tell_fit(fit: FitSet) -> str:
     if not len(r):
         return f"Fit {fit.name}: no target has a score."
     shares = [f"r exceeds {t:g} in {(r > t).sum():,} ({100 * (r > t).mean():.1f} %)" for t in SHARES_ABOVE]
-    systems = list(dict.fromkeys(layer.model for layer in fit.layers)) or list(fit.bands)
-    by = join_words(systems) if len(systems) <= 3 else f"{len(systems)} systems"
     return (
-        f"Responses of {count(len(r), 'target')} ({count(len(fit.subjects), 'subject')}) are predicted from {by} with a median "
-        f"cross-validated r of {format_cell(float(np.median(r)))}; {join_words(shares)}."
+        f"Responses of {count(len(r), 'target')} ({count(len(fit.subjects), 'subject')}) are predicted from "
+        f"{list_systems(fit)} with a median cross-validated r of {format_cell(float(np.median(r)))}; "
+        f"{join_words(shares)}."
     )
+
+
+def list_systems(fit: FitSet) -> str:
+    """Return the names of a fit's systems where they are few, else how many there are."""
+    systems = list(dict.fromkeys(layer.model for layer in fit.layers)) or list(fit.bands)
+    return join_words(systems) if len(systems) <= 3 else f"{len(systems)} systems"
 
 
 def _tell_rsa(rsa: RsaSet) -> str:

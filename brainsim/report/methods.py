@@ -10,6 +10,8 @@ from typing import Any
 from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
 from brainsim.report.references import REFERENCES, Reference, cite
 
+NO_SPACE = ("", "table", "array", "unknown")  # a table of targets lies nowhere
+
 
 @dataclass(frozen=True)
 class Method:
@@ -34,11 +36,12 @@ def write_methods(content: Content) -> Methods:
     if content.systems:
         paragraphs.append(_describe_systems(content))
     paragraphs += [_describe_fit(f) for f in content.fits]
+    told = {tuple(describe_estimator(f.options)): f.name for f in content.fits}
     used: list[str] = []
     if content.fits or content.partitions:
         used += ["dupre2022", "nunez2019"]
     for partition in content.partitions:
-        paragraphs.append(_describe_partition(partition))
+        paragraphs += _describe_partition(partition, told)
         used += ["deheer2017", "groemping2007", "lex2014"]
     for rsa in content.rsas:
         paragraphs.append(_describe_rsa(rsa))
@@ -69,8 +72,8 @@ def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:
         tr = join_words(f"{t:g} s" for t in sorted({q.tr_s for q in runs}))
         sentences.append(
             f"{count(len(subjects), 'subject')}, {_span(per_subject)} {'run' if per_subject == [1] else 'runs'} each, "
-            f"{_span(n_trs)} TRs per run, TR {tr}; {_span(sorted({q.n_targets for q in runs}))} targets (voxels) per subject"
-            + (f" in space {dataset.space}" if dataset.space else "")
+            f"{_span(n_trs)} TRs per run, TR {tr}; {_span(sorted({q.n_targets for q in runs}))} targets per subject"
+            + (f" in space {dataset.space}" if dataset.space not in NO_SPACE else "")
         )
     if dataset.streams:
         groups = [f"{s} ({', '.join(r)})" if tuple(r) != (s,) else s for s, r in dataset.streams.items()]
@@ -137,10 +140,14 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
     )
     if scaling:
         words = {"zscore": "z-scored", "center": "centred, not scaled"}
-        sentences.append(f"Features and responses were standardised within runs (features {words.get(scaling, scaling)})")
+        sentences.append(
+            f"Features and responses were standardised within runs (features {words.get(scaling, scaling)})"
+        )
     if delays := options.get("delays"):
         shown = ", ".join(f"{d:g}" for d in delays)
-        sentences.append(f"Features entered at delays of {shown} TRs, inside runs only (no delay crosses a run boundary)")
+        sentences.append(
+            f"Features entered at delays of {shown} TRs, inside runs only (no delay crosses a run boundary)"
+        )
     sentences.append(_describe_cross_validation(options, n_folds))
     search = []
     if options.get("n_candidates"):
@@ -149,7 +156,7 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
         search.append(f"{len(alphas)} penalties from {min(alphas):.3g} to {max(alphas):.3g}")
     if search:
         seed = f", seed {options['seed']}" if options.get("seed") is not None else ""
-        sentences.append(f"Search: {' x '.join(search)}{seed}")
+        sentences.append(f"Search: {' × '.join(search)}{seed}")
     if solver := options.get("solver"):
         sentences.append(f"Solver: {solver}")
     return sentences
@@ -160,8 +167,8 @@ def _describe_cross_validation(options: Options, n_folds: int) -> str:
     if options.get("cv") == "blocks":
         gap = options.get("gap", 0)
         return (
-            f"Cross-validation: nested, over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap of "
-            f"{gap} TRs on either side of a test block left out of training"
+            f"Cross-validation: nested, over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap "
+            f"of {gap} TRs on either side of a test block left out of training"
         )
     return (
         f"Cross-validation: nested leave-one-run-out{folds}; hyperparameters for a test run were chosen on the other "
@@ -176,33 +183,45 @@ def _describe_fit(fit: FitSet) -> Method:
     return Method(f"Encoding model: {fit.name}", " ".join(map(_sentence, sentences)))
 
 
-def _describe_partition(partition: PartitionSet) -> Method:
+def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], str]) -> list[Method]:
     m = len(partition.families)
+    estimator = tuple(describe_estimator(partition.options))
+    if estimator in told:
+        estimator = (f"Regression, delays, cross-validation and search: as for the encoding model {told[estimator]}",)
     sentences = [
         f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
         f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",
+        *estimator,
         "Unique variance of a family f is what is lost without it",
-        *describe_estimator(partition.options),
-        f"Shapley values {cite('groemping2007')} divide each shared part evenly among its families and sum to the joint R²",
+    ]
+    after = [
+        f"Shapley values {cite('groemping2007')} divide each shared part evenly among its families; they sum to the "
+        "joint R²",
         "Values are means over a stream's targets within each subject, then over subjects"
         + (f"; intervals: {partition.interval}" if partition.interval and partition.group else ""),
     ]
-    text = " ".join(map(_sentence, sentences))
-    return Method(f"Partition of variance: {partition.name}", text, "unique(f) = R²(all families) − R²(all families but f)")
+    formula = "unique(f) = R²(all families) − R²(all families but f)"
+    return [
+        Method(f"Partition of variance: {partition.name}", " ".join(map(_sentence, sentences))[:-1] + ":", formula),
+        Method("", " ".join(map(_sentence, after))),
+    ]
 
 
 def _describe_rsa(rsa: RsaSet) -> Method:
     options = rsa.options
     lag = options.get("min_lag_s")
     sentences = [
-        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of TRs by {rsa.distance or 'correlation'} "
-        f"distance, on both sides; model and brain compared by {rsa.comparison or 'Spearman'} correlation",
+        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of TRs by "
+        f"{rsa.distance or 'correlation'} distance, on both sides; "
+        f"model and brain compared by {rsa.comparison or 'Spearman'} correlation",
     ]
     if isinstance(lag, int | float) and lag > 0:
         sentences.append(f"Pairs of TRs closer than {lag:g} s were left out (autocorrelation)")
     sentences.append("Layers of a system were combined by non-negative least squares, fitted on the other runs")
     if rsa.ceilings:
-        sentences.append(f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}")
+        sentences.append(
+            f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}"
+        )
     if rsa.group and rsa.interval:
         sentences.append(f"Intervals: {rsa.interval}")
     return Method(f"Representational similarity: {rsa.name}", " ".join(map(_sentence, sentences)))

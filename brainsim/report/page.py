@@ -24,7 +24,6 @@ from brainsim.report.sections import Section, build_sections
 from brainsim.report.tables import Table
 
 MANIFEST = "files.json"  # what an earlier report wrote here, so that its tables do not stay beside new ones
-LONG_TABLE = 40  # rows; a longer table is folded on the page
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,9 @@ def write_page(content: Content, out: Path) -> WrittenPage:
             hint="brainsim fit NAME --dataset DATASET",
         )
     if out.exists() and not out.is_dir():
-        raise InvalidValueError(f"--out is {out}, which is a file; a folder is wanted.", hint="brainsim report --out FOLDER")
+        raise InvalidValueError(
+            f"--out is {out}, which is a file; a folder is wanted.", hint="brainsim report --out FOLDER"
+        )
     sections = build_sections(content)
     files = {"index.html": render_page(content, sections)}
     for section in sections:
@@ -108,7 +109,6 @@ def render_page(content: Content, sections: tuple[Section, ...]) -> str:
         numbers=_number_blocks(sections),
         results=[(name, flatten_options(options), _as_json(options)) for name, options in results if options],
         style=Markup(environment.get_template("style.css").render()),
-        long_table=LONG_TABLE,
     )
 
 

@@ -122,7 +122,7 @@ def _rsa_section(r: RsaSet, keys: _KeyMaker) -> Section:
             key=keys.make(r.name, "rsa-layers"),
             title="Representational similarity of each layer",
             y_label=f"RDM similarity ({r.comparison or 'score'})",
-            what=f"Similarity ({r.comparison or 'score'}) of each layer's RDM to the stream's RDM, mean over runs. No unit.",
+            what=f"{(r.comparison or 'score').capitalize()} (no unit) of each layer's and the stream's RDM, mean of runs.",
         )
     return Section(
         keys.make("rsa", r.name, r.dataset),
@@ -147,8 +147,8 @@ def _tabulate_systems(content: Content, keys: _KeyMaker) -> Table:
     )
     rows: list[tuple[Cell, ...]] = [
         (
-            s.name, s.family, s.kind or None, s.n_layers, s.training_set or None, s.weights or None, s.clip_window or None,
-            s.step_s, s.pool or None, s.protocol or None, s.citation or None,
+            s.name, s.family, s.kind or None, s.n_layers, s.training_set or None, s.weights or None,
+            s.clip_window or None, s.step_s, s.pool or None, s.protocol or None, s.citation or None,
         )
         for s in content.systems
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Cell = str | int | float | None
@@ -34,7 +35,9 @@ class Table:
     rows : tuple of tuple of Cell
         One cell per column; None and NaN are missing values.
     note : str
-        What a reader needs beside the title: units, n, what is shown in bold.
+        What a reader needs beside the title: units, n.
+    folded : bool
+        Whether the page shows it only when asked.
     """
 
     key: str
@@ -42,6 +45,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    folded: bool = False
 
     def to_tsv(self) -> str:
         """Return the table as tab-separated text with a header; numbers to 6 significant digits."""
@@ -51,9 +55,16 @@ class Table:
         return "\n".join(lines) + "\n"
 
     @property
-    def headings(self) -> tuple[str, ...]:
-        """Headings of the columns that the page shows."""
-        return tuple(c.heading or c.name for c in self.columns if c.where != "tsv")
+    def headings(self) -> tuple[tuple[str, bool], ...]:
+        """Columns that the page shows: (heading, whether every cell is a number)."""
+        kept = [(i, c) for i, c in enumerate(self.columns) if c.where != "tsv"]
+        return tuple((c.heading or c.name, all(_is_number(row[i]) for row in self.rows)) for i, c in kept)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether neighbouring rows share their first cell, so that a line between groups helps."""
+        first = [row[0] for row in self.rows]
+        return any(a == b for a, b in pairwise(first))
 
     @property
     def shown(self) -> tuple[tuple[tuple[str, bool], ...], ...]:

@@ -52,11 +52,15 @@ def fake_layers() -> tuple[Layer, ...]:
     return tuple(Layer(m, f"block.{i}", i, f) for m, (f, n) in SYSTEMS.items() for i in range(n))
 
 
-def fake_partition(*, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = STREAMS) -> tuple[PartitionSet, Truth]:
+def fake_partition(
+    *, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = STREAMS
+) -> tuple[PartitionSet, Truth]:
     """Return a partition whose parts sum to the joint R2, and the truth it scatters around."""
     rng = np.random.default_rng(seed)
     parts = tuple(c for size in range(1, 6) for c in combinations(FAMILIES, size))
-    true = np.where(rng.random((len(streams), len(parts))) < 0.35, rng.gamma(1.2, 0.012, (len(streams), len(parts))), 0.0)
+    true = np.where(
+        rng.random((len(streams), len(parts))) < 0.35, rng.gamma(1.2, 0.012, (len(streams), len(parts))), 0.0
+    )
     true[:, 1] += 0.05
     values = true + rng.normal(0, 0.006, (n_subjects, *true.shape))
     holds = np.array([[f in p for p in parts] for f in FAMILIES])
@@ -110,7 +114,10 @@ def fake_fit(*, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = S
     height = {(m, s): rng.uniform(0.02, 0.2) for m in SYSTEMS for s in streams}
     curve = np.array(
         [
-            [height[y.model, s] * np.exp(-((d - peak[y.model, s]) ** 2) / 0.2) for y, d in zip(layers, depth, strict=True)]
+            [
+                height[y.model, s] * np.exp(-((d - peak[y.model, s]) ** 2) / 0.2)
+                for y, d in zip(layers, depth, strict=True)
+            ]
             for s in streams
         ]
     )
@@ -139,7 +146,7 @@ def fake_rsa(*, n_subjects: int = 4, seed: int = 0) -> RsaSet:
     rng = np.random.default_rng(seed)
     score = rng.uniform(0.02, 0.25, (len(STREAMS), 9)) + rng.normal(0, 0.02, (n_subjects, len(STREAMS), 9))
     models = tuple((m, f) for m, (f, _) in SYSTEMS.items())
-    half = score.std(0)
+    mean, half = score.mean(0), score.std(0)
     return RsaSet(
         name="geometry",
         dataset="planted",
@@ -150,10 +157,10 @@ def fake_rsa(*, n_subjects: int = 4, seed: int = 0) -> RsaSet:
         layers=fake_layers(),
         layer_score=rng.uniform(0, 0.15, (n_subjects, len(STREAMS), 104)),
         group={
-            (s, m): Estimate(*(float(x) for x in (score[:, i, j].mean(), score[:, i, j].mean() - half[i, j], score[:, i, j].mean() + half[i, j])))
+            (s, m): Estimate(float(mean[i, j]), float(mean[i, j] - half[i, j]), float(mean[i, j] + half[i, j]))
             for i, s in enumerate(STREAMS) for j, (m, _) in enumerate(models)
         },
-        ceilings={s: (0.28, 0.36) for s in STREAMS},
+        ceilings=dict.fromkeys(STREAMS, (0.28, 0.36)),
         comparison="spearman",
         distance="correlation",
         interval=INTERVAL,
@@ -225,7 +232,9 @@ def fake_table_study(*, seed: int = 0) -> Content:
     return Content(
         fits=(fit,),
         runs=(RunQuality("szinte2024", "sub-01", "run-1", 150, 1.317025, 2353, 2365, n_constant=12, n_nan=0),),
-        datasets=(DatasetNote("szinte2024", "table", {"all": ("all",)}, {"confounds": "none", "standardize": "zscore"}),),
+        datasets=(
+            DatasetNote("szinte2024", "table", {"all": ("all",)}, {"confounds": "none", "standardize": "zscore"}),
+        ),
         systems=(SystemNote("pixels", "low-level", 1, "low-level", step_s=1.317, clip_window="trailing"),),
         software={"brainsim": "0.1.0"},
         store="store/brainsim.zarr",

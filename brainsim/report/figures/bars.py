@@ -14,11 +14,11 @@ from matplotlib.patches import Patch
 
 from brainsim.report.content import Estimate
 from brainsim.report.figures.canvas import (
+    draw_base,
     draw_interval,
     draw_legend,
     draw_subjects,
     draw_truth,
-    draw_zero,
     legend_height_in,
     panels,
     subject_handle,
@@ -98,7 +98,7 @@ def _draw_row(axis: Axes, bars: Bars, streams: Sequence[str], *, n_slots: int) -
     step = 0.84 / len(bars.items)
     width = min(step * 0.86, 0.16)
     step = min(step, width / 0.86)
-    draw_zero(axis)
+    draw_base(axis)
     for s, stream in enumerate(streams):
         if stream in bars.ceilings:
             lower, upper = bars.ceilings[stream]
@@ -108,8 +108,14 @@ def _draw_row(axis: Axes, bars: Bars, streams: Sequence[str], *, n_slots: int) -
             x = s + (i - (len(bars.items) - 1) / 2) * step
             estimate = bars.estimates.get((stream, item.name), Estimate(float("nan")))
             axis.bar(
-                x, estimate.mean, width, color=tint(item.colour, item.tint), edgecolor=item.colour, linewidth=0.7, zorder=2
-            )  # fmt: skip
+                x,
+                estimate.mean,
+                width,
+                color=tint(item.colour, item.tint),
+                edgecolor=item.colour,
+                linewidth=0.7,
+                zorder=2,
+            )
             draw_subjects(axis, x, bars.subjects.get((stream, item.name), np.empty(0)), width=width * 0.6)
             draw_interval(axis, x, estimate.low, estimate.high)
             draw_truth(axis, x, bars.truth.get((stream, item.name), float("nan")), width=width)

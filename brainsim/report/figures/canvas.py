@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -90,7 +90,7 @@ class Drawing:
 def drawing_style() -> Iterator[None]:
     """Set the page's style for a `with` block and put the caller's back."""
     # A glyph that DejaVu lacks is drawn by the reader's own font, since text stays text.
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(cast(Any, STYLE)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -159,6 +159,12 @@ def draw_zero(axis: Axes) -> None:
     axis.axhline(0.0, color=INK, linewidth=0.7)
 
 
+def draw_base(axis: Axes) -> None:
+    """Let bars stand on the line at zero: the axis at the bottom would be a second one."""
+    draw_zero(axis)
+    axis.spines["bottom"].set_visible(False)
+
+
 def draw_interval(axis: Axes, x: float, low: float, high: float) -> None:
     """Draw a whisker with small ends where both ends are known."""
     if math.isfinite(low) and math.isfinite(high):
@@ -213,7 +219,7 @@ def render(figure: Figure, key: str, alt: str) -> str:
     """Return the figure as one SVG element whose ids start with `key`, so that many fit in one page."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]  # not typed there
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

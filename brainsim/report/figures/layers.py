@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.lines import Line2D
 
@@ -23,12 +25,8 @@ def relative_depth(layers: tuple[Layer, ...]) -> np.ndarray:
     """Return each layer's place in its own system: 0 the first tap, 1 the last, 0.5 where there is one."""
     order = order_systems(layers)
     ranks = {model: sorted(layer.index for layer in layers if layer.model == model) for model, _ in order}
-    return np.array(
-        [
-            ranks[layer.model].index(layer.index) / (len(ranks[layer.model]) - 1) if len(ranks[layer.model]) > 1 else 0.5
-            for layer in layers
-        ]
-    )  # fmt: skip
+    last = {model: len(rank) - 1 for model, rank in ranks.items()}
+    return np.array([ranks[y.model].index(y.index) / last[y.model] if last[y.model] else 0.5 for y in layers])
 
 
 def order_systems(layers: tuple[Layer, ...]) -> tuple[tuple[str, str], ...]:
@@ -71,7 +69,7 @@ def draw_layer_curves(
     depth = relative_depth(layers)
     means = over_subjects(scores)  # (n_streams, n_layers)
     place_in_family: dict[str, int] = {}
-    styles = {}
+    styles: dict[str, dict[str, Any]] = {}
     for model, family in systems:
         place_in_family[family] = place_in_family.get(family, -1) + 1
         place = place_in_family[family]
@@ -105,7 +103,9 @@ def draw_layer_curves(
     draw_legend(figure, handles, n_columns=legend_columns)
     best = [layers[int(np.nanargmax(row))] if np.isfinite(row).any() else None for row in means]
     found = [f"{s}: {b.model} {b.name}" for s, b in zip(streams, best, strict=True) if b is not None]
-    alt = f"Curves over relative depth for {len(systems)} systems in {len(streams)} streams. Best layer: " + "; ".join(found)
+    alt = f"Curves over relative depth for {len(systems)} systems in {len(streams)} streams. Best layer: " + "; ".join(
+        found
+    )
     caption = (
         f"{what} Points: mean over n = {len(subjects)} subject{'s' * (len(subjects) != 1)}; lines join the layers of "
         "one system, from its first tap (0) to its last (1). Best layer: " + "; ".join(
@@ -119,6 +119,15 @@ def draw_layer_curves(
         for s, stream in enumerate(streams)
         for i, layer in enumerate(layers)
     ]  # fmt: skip
-    names = ("stream", "system", "family", "layer", "index", "relative_depth", "mean", *(f"subject_{n}" for n in subjects))
+    names = (
+        "stream",
+        "system",
+        "family",
+        "layer",
+        "index",
+        "relative_depth",
+        "mean",
+        *(f"subject_{n}" for n in subjects),
+    )
     table = Table(key, title, tuple(Column(n) for n in names), tuple(rows))
     return Drawing(key, title, caption, alt, render(figure, key, alt), table, width)

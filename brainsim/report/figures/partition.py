@@ -8,16 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from brainsim.report.content import Estimate, PartitionSet, Truth
 from brainsim.report.figures.bars import Bars, Item, draw_grouped_bars
 from brainsim.report.figures.canvas import (
     Drawing,
+    draw_base,
     draw_interval,
     draw_legend,
     draw_subjects,
     draw_truth,
-    draw_zero,
     legend_height_in,
     panels,
     render,
@@ -26,7 +27,7 @@ from brainsim.report.figures.canvas import (
 )
 from brainsim.report.palette import INK, MARKERS, SHARED_COLOUR, colour_families, order_families
 from brainsim.report.reduce import estimate_of
-from brainsim.report.tables import Cell, Column, Table, format_cell
+from brainsim.report.tables import Cell, Column, Table, format_cell, format_interval
 
 MAX_PARTS = 14  # more columns than this cannot be told apart below four panels
 SMALL_JOINT = 0.005  # below this R2, a share of it is noise
@@ -62,14 +63,18 @@ def tabulate_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -
             planted = truth.unique.get((stream, family)) if truth else None
             error = None if planted is None else e.mean - planted
             values = [float(v) for v in partition.unique[:, s, f]]
-            rows.append((stream, family, planted, e.mean, e.low, e.high, error, n_subjects, n_targets, *values))
+            interval = format_interval(e.low, e.high)
+            rows.append(
+                (stream, family, planted, e.mean, e.low, e.high, interval, error, n_subjects, n_targets, *values)
+            )
     columns = (
         Column("stream", "Stream"),
         Column("family", "Family"),
         Column("planted_unique_r2", "Planted", where="both" if truth else "tsv"),
         Column("unique_r2", "Unique R² (mean)"),
-        Column("low", "Low"),
-        Column("high", "High"),
+        Column("low", where="tsv"),
+        Column("high", where="tsv"),
+        Column("interval", "[low, high]", where="page"),
         Column("error", "Error", where="both" if truth else "tsv"),
         Column("n_subjects", "Subjects"),
         Column("n_targets", "Targets"),
@@ -77,7 +82,7 @@ def tabulate_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -
     )
     note = "Unique R² is a difference of cross-validated R² (no unit); targets are counted over all subjects."
     if partition.interval:
-        note += f" Low and high: {partition.interval}."
+        note += f" [low, high]: {partition.interval}."
     return Table(key, "Unique variance of each family in each stream", columns, tuple(rows), note)
 
 
@@ -130,8 +135,14 @@ def draw_recovery(partition: PartitionSet, truth: Truth, *, key: str) -> Drawing
         for i, s in enumerate(partition.streams)
     ]
     figure, (axis,) = panels(
-        1, n_columns=1, panel_height_in=2.9, width_in=4.3, top_in=0.1, right_in=0.5, legend_in=legend_height_in(len(handles), 3)
-    )  # fmt: skip
+        1,
+        n_columns=1,
+        panel_height_in=2.9,
+        width_in=4.3,
+        top_in=0.1,
+        right_in=0.5,
+        legend_in=legend_height_in(len(handles), 3),
+    )
     finite = [v for _, _, p, e in points for v in (p, e.mean, e.low, e.high) if math.isfinite(v)]
     low, high = min([0.0, *finite]), max([0.01, *finite])
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
@@ -197,7 +208,7 @@ def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         ]
         rows.append((stream, "(shared)", None, None, None, shared, None, None, None))
     for axis in axes:
-        draw_zero(axis)
+        draw_base(axis)
         axis.set_xticks(range(len(partition.streams)), partition.streams, rotation=30 * (len(partition.streams) > 6))
         axis.set_xlim(-0.6, len(partition.streams) - 0.4)
         axis.tick_params(axis="x", length=0)
@@ -238,10 +249,17 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
     n_streams = len(partition.streams)
     matrix_in = 0.17 * len(families) + 0.1
     figure, axes = panels(
-        n_streams, n_columns=1, panel_height_in=0.95, left_in=1.25, top_in=0.25, bottom_in=matrix_in + 0.12, gap_in=(0.5, 0.32)
-    )  # fmt: skip
+        n_streams,
+        n_columns=1,
+        panel_height_in=0.95,
+        left_in=1.25,
+        top_in=0.25,
+        bottom_in=matrix_in + 0.12,
+        gap_in=(0.5, 0.32),
+    )
+    axes[0].yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     for i, (axis, stream) in enumerate(zip(axes, partition.streams, strict=True)):
-        draw_zero(axis)
+        draw_base(axis)
         for x, part in enumerate(chosen):
             estimate = estimates[stream, part]
             axis.bar(x, estimate.mean, 0.62, color=colours[part[0]] if len(part) == 1 else "#9AA1AB", zorder=2)
@@ -303,7 +321,15 @@ def _stack(axis: Axes, x: float, values: list[tuple[float, str]], *, label: bool
         axis.bar(x, value, 0.62, bottom=base, color=colour, edgecolor="white", linewidth=0.4, zorder=2)
         if label and abs(value) >= 8:  # a smaller share has no room for its number
             dark = colour in ("#0072B2", "#000000", "#4D4D4D", "#009E73", "#D55E00", "#7F7F7F")
-            axis.text(x, base + value / 2, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else INK)
+            axis.text(
+                x,
+                base + value / 2,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else INK,
+            )
         above, below = (above + value, below) if value >= 0 else (above, below + value)
 
 

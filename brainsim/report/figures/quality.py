@@ -11,9 +11,11 @@ from brainsim.report.content import RunQuality
 from brainsim.report.figures.canvas import Drawing, panels, render
 from brainsim.report.tables import Cell, Column, Table
 
+LONG_TABLE = 16  # rows; beyond this the figure tells more than the table
+
 MEASURES: tuple[tuple[str, str, Callable[[RunQuality], float]], ...] = (
-    ("tsnr_median", "Median tSNR (mean / SD)", lambda q: q.tsnr_median),
-    ("fd_mean_mm", "Framewise displacement (mm)", lambda q: q.fd_mean_mm),
+    ("tsnr_median", "tSNR (mean / SD)", lambda q: q.tsnr_median),
+    ("fd_mean_mm", "Mean FD (mm)", lambda q: q.fd_mean_mm),
     ("variance_removed_median", "Variance removed (share)", lambda q: q.variance_removed_median),
 )
 
@@ -50,6 +52,7 @@ def tabulate_quality(runs: tuple[RunQuality, ...], *, key: str) -> Table:
         shown,
         tuple(tuple(row[i] for i in keep) for row in rows),
         "Masked targets (constant, NaN) have no score anywhere. tSNR before cleaning; FD: framewise displacement.",
+        folded=len(rows) > LONG_TABLE,
     )
 
 
@@ -60,7 +63,7 @@ def draw_quality(runs: tuple[RunQuality, ...], *, key: str) -> Drawing | None:
         return None
     subjects = list(dict.fromkeys((q.dataset, q.subject) for q in runs))
     figure, axes = panels(
-        len(known), n_columns=3, panel_height_in=1.35, share_y=False, gap_in=(0.55, 0.6), top_in=0.12,
+        len(known), n_columns=3, panel_height_in=1.45, share_y=False, gap_in=(0.55, 0.6), top_in=0.12,
         bottom_in=0.42, width_in=7.2 if len(known) > 1 else 4.3,
     )  # fmt: skip
     for axis, (_, label, get) in zip(axes, known, strict=True):
@@ -72,7 +75,10 @@ def draw_quality(runs: tuple[RunQuality, ...], *, key: str) -> Drawing | None:
     columns = tuple(Column(n) for n in ("dataset", "subject", "run", *(k for k, _, _ in known)))
     table = Table(key, "Quality measures of every run", columns, rows)
     alt = f"Dots of {len(known)} quality measures for {len(runs)} runs of {len(subjects)} subjects."
-    caption = f"One dot per run (n = {len(runs)} runs, {len(subjects)} subjects); bar: median of the subject's runs."
+    caption = (
+        f"One dot per run (n = {len(runs)} runs, {len(subjects)} subjects); bar: median of the subject's runs. "
+        "tSNR: temporal signal-to-noise ratio, median over targets; FD: framewise displacement."
+    )
     width = 7.2 if len(known) > 1 else 4.3
     return Drawing(key, "Quality of the runs", caption, alt, render(figure, key, alt), table, width)
 

@@ -7,7 +7,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainsim.report.content import FitSet
-from brainsim.report.figures.canvas import Drawing, draw_legend, draw_subjects, draw_zero, legend_height_in, panels, render
+from brainsim.report.figures.canvas import (
+    Drawing,
+    draw_base,
+    draw_legend,
+    draw_subjects,
+    draw_zero,
+    legend_height_in,
+    panels,
+    render,
+)
 from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.reduce import over_subjects
 from brainsim.report.tables import Cell, Column, Table, format_cell
@@ -63,7 +72,10 @@ def draw_histograms(fit: FitSet, *, key: str) -> Drawing:
         share = 100 * counts / max(len(r), 1)
         draw_zero(axis)
         axis.bar(edges[:-1], share, BIN * 0.94, align="edge", color="#5B7FA6", zorder=2)
-        axis.set(title=f"{stream}  (n = {len(r):,})", xlabel="Cross-validated r", xlim=(edges[0], edges[-1]))
+        axis.set(title=f"{stream}  ({len(r):,} targets)", xlabel="Cross-validated r", xlim=(edges[0], edges[-1]))
+        axis.set_ylim(
+            0, 1.14 * max(float(np.max(np.histogram(v, edges)[0])) * 100 / max(len(v), 1) for v in pooled.values())
+        )
         if len(r):
             median = float(np.median(r))
             axis.axvline(median, color=INK, linewidth=1.0, linestyle=(0, (3, 2)), zorder=3)
@@ -82,8 +94,8 @@ def draw_histograms(fit: FitSet, *, key: str) -> Drawing:
     alt = f"Histograms of cross-validated r over targets. Median: {medians}."
     caption = (
         "Cross-validated correlation between predicted and measured responses, over the targets of "
-        f"n = {len(fit.subjects)} subject{'s' * (len(fit.subjects) != 1)} (n of targets in each title); bins of {BIN:g}. "
-        f"Dashed: median ({medians})."
+        f"n = {len(fit.subjects)} subject{'s' * (len(fit.subjects) != 1)} (number of targets in each title); "
+        f"bins of {BIN:g}. Dashed: median ({medians})."
     )
     return Drawing(key, "Prediction scores over targets", caption, alt, render(figure, key, alt), table, width)
 
@@ -103,7 +115,7 @@ def draw_split(fit: FitSet, *, key: str) -> Drawing | None:
     figure, (axis,) = panels(
         1, n_columns=1, panel_height_in=1.7, top_in=0.12, bottom_in=0.32, legend_in=legend_height_in(len(handles), 6)
     )  # fmt: skip
-    draw_zero(axis)
+    draw_base(axis)
     step = min(0.84 / len(families), 0.186)
     for s in range(len(fit.streams)):
         for f, family in enumerate(families):
@@ -131,5 +143,6 @@ def draw_split(fit: FitSet, *, key: str) -> Drawing | None:
 
 
 def _pool(parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    values = np.concatenate([np.asarray(p, np.float64) for p in parts]) if parts else np.zeros(0)
-    return values[np.isfinite(values)]
+    values: np.ndarray = np.concatenate([np.asarray(p, np.float64) for p in parts]) if parts else np.zeros(0)
+    finite: np.ndarray = values[np.isfinite(values)]
+    return finite
