@@ -22,10 +22,12 @@ from brainsim.core.runs import Fold
 # at this bound on eps * n / alpha the R2 of float32 and float64 differed by less than 5e-5 (tests/encoding).
 MAX_FLOAT32_LOSS = 2e-3
 
+Span = tuple[int, int]  # first row, and the row after the last
+
 
 @dataclass(frozen=True)
 class FoldIndex:
-    """The folds of one time axis as device tensors, with the pairs that inner validation needs.
+    """The folds of one time axis as ranges of rows, with the pairs that inner validation needs.
 
     Parameters
     ----------
@@ -33,16 +35,16 @@ class FoldIndex:
         Rows of the time axis.
     names : tuple of str
         Fold names.
-    test, excluded : tuple of LongTensor
-        Scored rows and rows left out of training, per fold.
+    test, excluded : tuple of (int, int)
+        Scored rows and rows left out of training, per fold, as ranges (first row, row after the last).
     pairs : tuple of (int, int)
         Every unordered pair of folds.
     """
 
     n_rows: int
     names: tuple[str, ...]
-    test: tuple[torch.Tensor, ...]
-    excluded: tuple[torch.Tensor, ...]
+    test: tuple[Span, ...]
+    excluded: tuple[Span, ...]
     pairs: tuple[tuple[int, int], ...]
 
     @property
@@ -51,8 +53,8 @@ class FoldIndex:
         return len(self.test)
 
 
-def index_folds(folds: Sequence[Fold], n_rows: int, *, device: str = "cpu", nested: bool = True) -> FoldIndex:
-    """Put folds onto a device.
+def index_folds(folds: Sequence[Fold], n_rows: int, *, nested: bool = True) -> FoldIndex:
+    """Check folds and note them as ranges.
 
     Parameters
     ----------
@@ -60,8 +62,6 @@ def index_folds(folds: Sequence[Fold], n_rows: int, *, device: str = "cpu", nest
         At least 2, or 3 where nested.
     n_rows : int
         Rows of the time axis; every fold lies inside.
-    device : str
-        Torch device.
     nested : bool
         Whether hyperparameters are chosen by inner folds; without, no pairs are made.
     """
@@ -78,29 +78,48 @@ def index_folds(folds: Sequence[Fold], n_rows: int, *, device: str = "cpu", nest
     return FoldIndex(
         n_rows=n_rows,
         names=tuple(fold.name for fold in folds),
-        test=tuple(torch.as_tensor(fold.test, device=device) for fold in folds),
-        excluded=tuple(torch.as_tensor(fold.excluded, device=device) for fold in folds),
+        test=tuple(_span(fold.test) for fold in folds),
+        excluded=tuple(_span(fold.excluded) for fold in folds),
         pairs=tuple(combinations(range(len(folds)), 2)) if nested else (),
     )
 
 
+def _span(rows: np.ndarray) -> Span:
+    if len(rows) == 0 or rows[-1] - rows[0] + 1 != len(rows):
+        raise InvalidValueError("a fold is not a contiguous range of rows; held-out parts of movies must be.")
+    return int(rows[0]), int(rows[-1]) + 1
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows of one held-out set and the operator that turns ``C`` on them into residuals.
+    """Rows of one held-out set and what turns ``C`` on them into residuals.
 
     Parameters
     ----------
-    rows : LongTensor, (n_excluded,)
-        Rows that training did not see.
-    parts : tuple of (fold, LongTensor)
-        For each fold scored here: its number and its positions in `rows`.
-    inverse : Tensor, (n_excluded, n_excluded)
-        ``(G_BB)^-1``.
+    spans : tuple of Span
+        Rows that training did not see, as increasing ranges.
+    parts : tuple of (fold, Span)
+        For each fold scored here: its number and its range within the held-out rows.
+    L : Tensor, (n_excluded, n_excluded)
+        Lower Cholesky factor of ``G_BB``.
+    inverse : Tensor or None
+        ``(G_BB)^-1``, where so many targets will be scored that one product beats two triangular solves.
     """
 
-    rows: torch.Tensor
-    parts: tuple[tuple[int, torch.Tensor], ...]
-    inverse: torch.Tensor
+    spans: tuple[Span, ...]
+    parts: tuple[tuple[int, Span], ...]
+    L: torch.Tensor
+    inverse: torch.Tensor | None
+
+    def take(self, C: torch.Tensor) -> torch.Tensor:
+        """Return the held-out rows of `C`, (n_excluded, n_targets)."""
+        return torch.cat([C[a:b] for a, b in self.spans]) if len(self.spans) > 1 else C[slice(*self.spans[0])]
+
+    def residuals(self, C: torch.Tensor) -> torch.Tensor:
+        """Return ``(G_BB)^-1 C_B``, (n_excluded, n_targets)."""
+        rows = self.take(C)
+        E: torch.Tensor = torch.cholesky_solve(rows, self.L) if self.inverse is None else self.inverse @ rows
+        return E
 
 
 @dataclass(frozen=True)
@@ -110,13 +129,11 @@ class Factor:
     Parameters
     ----------
     G : Tensor, (n_rows, n_rows)
-        Inverse of ``K + alpha I``.
+        Inverse of ``K + alpha I``; float64 where float32 would lose too many digits.
     outer : tuple of HeldOut
         One per fold.
     inner : tuple of HeldOut
         One per pair of folds.
-    dtype : torch.dtype
-        float32, or float64 where float32 would lose too many digits.
     """
 
     G: torch.Tensor
@@ -129,35 +146,45 @@ class Factor:
         return self.G.dtype
 
 
-def invert_spd(A: torch.Tensor) -> torch.Tensor:
-    """Return the inverse of a symmetric positive definite matrix, by Cholesky.
-
-    Raises
-    ------
-    NumericalError
-        Where a pivot is not positive or the result is not finite.
-    """
+def _cholesky(A: torch.Tensor) -> torch.Tensor:
+    """Return the lower Cholesky factor, or raise NumericalError where a pivot is not positive or not finite."""
     L, info = torch.linalg.cholesky_ex(A)
-    if int(info) != 0:
+    if int(info) != 0 or not bool(torch.isfinite(L.diagonal()).all()):
         raise NumericalError(f"Cholesky factorisation stopped at pivot {int(info)} of {A.shape[0]}.")
-    inverse = torch.cholesky_inverse(L)
-    if not bool(torch.isfinite(inverse.diagonal()).all()):
-        raise NumericalError("the inverse of a kernel is not finite.")
-    return inverse
+    return L
 
 
-def _positions(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return where each element of `wanted` stands in sorted `rows`."""
-    return torch.searchsorted(rows, wanted)
-
-
-def _hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...]) -> HeldOut:
-    if len(members) == 1:
-        rows = folds.excluded[members[0]]
+def _hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...], n_targets: int) -> HeldOut:
+    spans = merge_spans([folds.excluded[i] for i in members])
+    if len(spans) == 1:
+        block = G[spans[0][0] : spans[0][1], spans[0][0] : spans[0][1]]
     else:
-        rows = torch.unique(torch.cat([folds.excluded[i] for i in members]), sorted=True)
-    inverse = invert_spd(G[rows][:, rows])
-    return HeldOut(rows, tuple((i, _positions(rows, folds.test[i])) for i in members), inverse)
+        block = torch.cat([torch.cat([G[a:b, c:d] for c, d in spans], dim=1) for a, b in spans])
+    L = _cholesky(block)
+    # An explicit inverse costs about as much as solving for this many targets.
+    inverse = torch.cholesky_inverse(L) if n_targets > len(L) else None
+    return HeldOut(spans, tuple((i, _within(spans, folds.test[i])) for i in members), L, inverse)
+
+
+def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Return the union of ranges as increasing ranges that do not touch."""
+    merged: list[Span] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+def _within(spans: Sequence[Span], wanted: Span) -> Span:
+    """Return where a range that lies inside one of `spans` stands in their concatenation."""
+    offset = 0
+    for start, stop in spans:
+        if start <= wanted[0] and wanted[1] <= stop:
+            return wanted[0] - start + offset, wanted[1] - start + offset
+        offset += stop - start
+    raise InvalidValueError(f"rows {wanted} lie in none of {list(spans)}.")
 
 
 def needs_float64(alpha: float, n_rows: int) -> bool:
@@ -165,7 +192,7 @@ def needs_float64(alpha: float, n_rows: int) -> bool:
     return float(torch.finfo(torch.float32).eps) * n_rows / alpha > MAX_FLOAT32_LOSS
 
 
-def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex) -> Factor:
+def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int = 1) -> Factor:
     """Factorise one candidate for every outer and inner training set at once.
 
     Parameters
@@ -176,25 +203,29 @@ def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex) -> Factor:
         Ridge penalty, above 0, in units of the kernel's mean diagonal.
     folds : FoldIndex
         From `index_folds`.
+    n_targets : int
+        How many targets will be scored: decides between products and triangular solves.
 
     Raises
     ------
     NumericalError
         Where even float64 cannot factorise it.
     """
-    dtypes = (torch.float64,) if needs_float64(alpha, folds.n_rows) else (torch.float32, torch.float64)
-    for dtype in dtypes:
-        try:
-            A = K.to(dtype, copy=True)
-            A.diagonal().add_(alpha)
-            G = invert_spd(A)
-            outer = tuple(_hold_out(G, folds, (i,)) for i in range(folds.n_folds))
-            inner = tuple(_hold_out(G, folds, pair) for pair in folds.pairs)
-            return Factor(G, outer, inner)
-        except NumericalError:
-            if dtype == torch.float64:
-                raise
-    raise NumericalError("no arithmetic is left to try.")
+    if needs_float64(alpha, folds.n_rows):
+        return _factorise(K.double(), alpha, folds, n_targets)
+    try:
+        return _factorise(K.clone(), alpha, folds, n_targets)
+    except NumericalError:
+        return _factorise(K.double(), alpha, folds, n_targets)
+
+
+def _factorise(A: torch.Tensor, alpha: float, folds: FoldIndex, n_targets: int) -> Factor:
+    """Factorise in the arithmetic of `A`, a copy of the kernel that may be written to."""
+    A.diagonal().add_(alpha)
+    G = torch.cholesky_inverse(_cholesky(A))
+    outer = tuple(_hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds))
+    inner = tuple(_hold_out(G, folds, pair, n_targets) for pair in folds.pairs)
+    return Factor(G, outer, inner)
 
 
 @dataclass(frozen=True)
@@ -223,9 +254,9 @@ class TargetBatch:
 def batch_targets(Y: np.ndarray, folds: FoldIndex, *, device: str = "cpu") -> TargetBatch:
     """Put targets onto a device and sum what the scores need (in float64)."""
     Yt = torch.as_tensor(np.ascontiguousarray(Y, dtype=np.float32), device=device)
-    mean = torch.stack([Yt[rows].double().mean(dim=0) for rows in folds.test])
+    mean = torch.stack([Yt[a:b].double().mean(dim=0) for a, b in folds.test])
     total = torch.stack(
-        [((Yt[rows].double() - m) ** 2).sum(dim=0) for rows, m in zip(folds.test, mean, strict=True)]
+        [(Yt[a:b].double() - m).square().sum(dim=0) for (a, b), m in zip(folds.test, mean, strict=True)]
     )  # (n_folds, n_targets)
     return TargetBatch(Yt, mean.float(), total.float())
 
@@ -246,15 +277,16 @@ def score_inner(C: torch.Tensor, factor: Factor, batch: TargetBatch) -> torch.Te
     n_folds = len(factor.outer)
     loss = torch.zeros((n_folds, C.shape[1]), dtype=torch.float32, device=C.device)
     for held in factor.inner:
-        E = held.inverse @ C[held.rows]  # (n_excluded, n_targets)
+        E = held.residuals(C)  # (n_excluded, n_targets)
         (r, at_r), (s, at_s) = held.parts
         loss[s] += _squares(E, at_r) / batch.total[r]
         loss[r] += _squares(E, at_s) / batch.total[s]
     return 1 - loss / (n_folds - 1)
 
 
-def _squares(E: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(E[rows], dim=0).square().float()
+def _squares(E: torch.Tensor, rows: Span) -> torch.Tensor:
+    norm: torch.Tensor = torch.linalg.vector_norm(E[rows[0] : rows[1]], dim=0)
+    return norm.square().float()
 
 
 @dataclass(frozen=True)
@@ -275,8 +307,8 @@ def outer_residuals(C: torch.Tensor, factor: Factor) -> list[torch.Tensor]:
     """Return the residual on each test fold of the model trained without it, (n_test, n_targets) each."""
     residuals = []
     for held in factor.outer:
-        ((_, at),) = held.parts
-        residuals.append(held.inverse[at] @ C[held.rows])
+        ((_, (start, stop)),) = held.parts
+        residuals.append(held.residuals(C)[start:stop])
     return residuals
 
 
@@ -284,7 +316,7 @@ def score_outer(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fold
     """Score the outer test folds; see `OuterScores`."""
     r2, r = [], []
     for fold, E in enumerate(outer_residuals(C, factor)):
-        Y = batch.Y[folds.test[fold]].to(E.dtype)
+        Y = batch.Y[slice(*folds.test[fold])].to(E.dtype)
         predicted = Y - E
         predicted = predicted - predicted.mean(dim=0)
         covariance = (predicted * (Y - batch.mean[fold])).sum(dim=0)
@@ -302,7 +334,7 @@ def training_weights(C: torch.Tensor, factor: Factor, fold: int) -> torch.Tensor
     Tensor, (n_rows, n_targets)
     """
     held = factor.outer[fold]
-    E = held.inverse @ C[held.rows]
-    weights = C - factor.G[:, held.rows] @ E
-    weights[held.rows] = 0
+    ((start, stop),) = held.spans
+    weights: torch.Tensor = C - factor.G[:, start:stop] @ held.residuals(C)
+    weights[start:stop] = 0
     return weights

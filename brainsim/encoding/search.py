@@ -112,7 +112,7 @@ class SearchOptions:
 def mix_kernels(Ks: Sequence[np.ndarray] | torch.Tensor, gamma: np.ndarray, *, device: str) -> torch.Tensor:
     """Return ``sum_b gamma_b K_b`` in float32, reading only the bands that have weight (they may be memory-mapped)."""
     total: torch.Tensor | None = None
-    for band in np.flatnonzero(gamma):
+    for band in np.flatnonzero(gamma).tolist():
         K = torch.as_tensor(np.asarray(Ks[band]) if not isinstance(Ks, torch.Tensor) else Ks[band], device=device)
         total = K * float(gamma[band]) if total is None else total.add_(K, alpha=float(gamma[band]))
     if total is None:
@@ -144,12 +144,12 @@ class _AlphaScan:
         """Score one alpha for all targets or for some."""
         at = slice(None) if columns is None else columns
         self.known[index, at] = True
+        batch = self.batch if columns is None else self.batch.select(columns)
         try:
-            factor: Factor = factorise(self.K, self.alphas[index], self.folds)
+            factor: Factor = factorise(self.K, self.alphas[index], self.folds, n_targets=batch.Y.shape[1])
         except NumericalError:
             self.log.failed.append((self.candidate, index))
             return
-        batch = self.batch if columns is None else self.batch.select(columns)
         C = factor.G @ batch.Y.to(factor.dtype)
         outer = score_outer(C, factor, batch, self.folds)
         # NaN never wins: a comparison with it is false, and -inf is what an unscored alpha has.

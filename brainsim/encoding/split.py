@@ -75,7 +75,9 @@ def split_scores(
     with torch.inference_mode(), progress.task("split over bands", total=len(groups), unit="candidates") as task:
         for candidate, alpha, mask in groups:
             gamma = gammas[candidate]
-            factor = factorise(mix_kernels(Ks, gamma, device=device), alphas[alpha], folds)
+            factor = factorise(
+                mix_kernels(Ks, gamma, device=device), alphas[alpha], folds, n_targets=int(mask.any(dim=0).sum())
+            )
             columns = torch.nonzero(mask.any(dim=0))[:, 0]
             C = factor.G @ batch.Y[:, columns].to(factor.dtype)
             for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
@@ -95,16 +97,15 @@ def _split_fold(
     Ks: Sequence[np.ndarray], gamma: np.ndarray, dual: torch.Tensor, batch: TargetBatch, folds: FoldIndex, fold: int
 ) -> torch.Tensor:
     """Return each band's part of one fold's R2, (n_bands, n_targets)."""
-    rows = folds.test[fold]
-    rows_np = rows.cpu().numpy()
+    start, stop = folds.test[fold]
     parts = torch.zeros((len(gamma), dual.shape[1]), dtype=torch.float64, device=dual.device)
     predictions = {}
     for band in np.flatnonzero(gamma).tolist():
-        K_rows = torch.as_tensor(np.asarray(Ks[band][rows_np]), device=dual.device, dtype=dual.dtype)
+        K_rows = torch.as_tensor(np.asarray(Ks[band][start:stop]), device=dual.device, dtype=dual.dtype)
         predictions[band] = float(gamma[band]) * (K_rows @ dual)  # (n_test, n_targets)
     joint = torch.stack(list(predictions.values())).sum(dim=0)
     mean = batch.mean[fold]
-    Y = batch.Y[rows] - mean
+    Y = batch.Y[start:stop] - mean
     # With predictions p about the fold's mean, R2 = 1 - |Y - p|^2 / |Y|^2 = sum_b <p_b, 2 Y - p> / |Y|^2.
     for band, prediction in predictions.items():
         share = mean / len(predictions)
