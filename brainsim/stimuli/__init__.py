@@ -1,5 +1,6 @@
 """Turn movies, arrays of frames and folders of images into frames with times, and frames into clips."""
 
+from brainsim.stimuli.batches import ClipBatch, ClipRequest, iter_clip_batches
 from brainsim.stimuli.clips import CLIP_WINDOWS, ClipPlan, plan_clips
 from brainsim.stimuli.frames import RESIZES, iter_frames, resize_frame
 from brainsim.stimuli.moving import render_moving_photographs
@@ -11,8 +12,11 @@ __all__ = [
     "ARRAY_AXES",
     "CLIP_WINDOWS",
     "RESIZES",
+    "ClipBatch",
     "ClipPlan",
+    "ClipRequest",
     "Stimulus",
+    "iter_clip_batches",
     "iter_frames",
     "open_stimulus",
     "plan_clips",
