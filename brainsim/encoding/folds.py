@@ -113,7 +113,8 @@ class HeldOut:
 
     def take(self, C: torch.Tensor) -> torch.Tensor:
         """Return the held-out rows of `C`, (n_excluded, n_targets)."""
-        return torch.cat([C[a:b] for a, b in self.spans]) if len(self.spans) > 1 else C[slice(*self.spans[0])]
+        parts = [C[a:b] for a, b in self.spans]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def residuals(self, C: torch.Tensor) -> torch.Tensor:
         """Return ``(G_BB)^-1 C_B``, (n_excluded, n_targets)."""

@@ -1,0 +1,1 @@
+"""Turn activations into TR-aligned blocks, bands and kernels."""
