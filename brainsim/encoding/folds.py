@@ -149,6 +149,7 @@ class Factor:
 
 def _cholesky(A: torch.Tensor) -> torch.Tensor:
     """Return the lower Cholesky factor, or raise NumericalError where a pivot is not positive or not finite."""
+    L: torch.Tensor
     L, info = torch.linalg.cholesky_ex(A)
     if int(info) != 0 or not bool(torch.isfinite(L.diagonal()).all()):
         raise NumericalError(f"Cholesky factorisation stopped at pivot {int(info)} of {A.shape[0]}.")
