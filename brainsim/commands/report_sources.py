@@ -1,0 +1,152 @@
+"""Turn nodes that results were made from into notes for a page: runs, datasets, systems and planted truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from brainsim.core.registry import unknown_name
+from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
+from brainsim.report.reduce import order_streams
+from brainsim.store import NodeInfo, Store
+
+Index = Mapping[str, NodeInfo]
+
+
+def number(value: Any) -> float:
+    """Return a number, or NaN for what JSON writes where there is none."""
+    return math.nan if value is None else float(value)
+
+
+def choose_truths(index: Index, datasets: Sequence[str], truth: str | None, *, store: Store) -> dict[str, NodeInfo]:
+    """Return the truth node of each dataset that has one.
+
+    Parameters
+    ----------
+    index : mapping of path to NodeInfo
+    datasets : sequence of str
+    truth : str or None
+        "auto" for `truth/{dataset}`, a name for `truth/{name}`, None for none.
+    store : Store
+        Named in the hint.
+    """
+    if truth is None:
+        return {}
+    there = [info.path.removeprefix("truth/") for info in index.values() if info.type == "truth"]
+    if truth != "auto" and truth not in there:
+        raise unknown_name("truth", truth, there, hint=f"brainsim store ls truth --store {store.path}")
+    chosen = {d: d if truth == "auto" else truth for d in datasets}
+    nodes = {d: index.get(f"truth/{name}") for d, name in chosen.items()}
+    return {d: info for d, info in nodes.items() if info is not None and info.type == "truth"}
+
+
+def read_truth(info: NodeInfo, families: Sequence[str]) -> Truth:
+    """Return what was planted; the families of a part come in the order of `families`."""
+    a = info.attributes
+    return Truth(
+        dataset=info.path.removeprefix("truth/"),
+        unique={(w["stream"], w["family"]): number(w["unique"]) for w in a.get("rows", [])},
+        joint={w["stream"]: number(w["r2"]) for w in a.get("joint", [])},
+        parts={
+            (w["stream"], tuple(f for f in families if f in w["families"])): number(w["r2"]) for w in a.get("parts", [])
+        },
+        null=frozenset((stream, family) for stream, family in a.get("null", [])),
+        description=str(a.get("description", "")),
+    )
+
+
+def read_runs(store: Store, index: Index, dataset: str) -> list[RunQuality]:
+    """Return what cleaning saw of every run of a dataset."""
+    runs = []
+    for info in index.values():
+        if info.type != "bold" or not info.path.startswith(f"bold/{dataset}/"):
+            continue
+        n_trs, n_targets = info.arrays["values"][0]
+        valid = store.read(info.path, "valid") if "valid" in info.arrays else np.ones(n_targets)
+        a = info.attributes
+        qc = a.get("qc", {})
+        _, _, subject, run = info.path.split("/", 3)
+        runs.append(
+            RunQuality(
+                dataset=dataset,
+                subject=subject,
+                run=run,
+                n_trs=int(n_trs),
+                tr_s=number(a.get("tr_s")),
+                n_valid=int(np.count_nonzero(valid)),
+                n_targets=int(n_targets),
+                tsnr_median=number(qc.get("tsnr_median")),
+                variance_removed_median=number(qc.get("variance_removed_median")),
+                fd_mean_mm=number(qc.get("fd_mean")),
+                n_outlier_trs=qc.get("n_outlier_trs"),
+                n_constant=qc.get("n_constant"),
+                n_nan=qc.get("n_nan"),
+            )
+        )
+    return runs
+
+
+def describe_dataset(index: Index, dataset: str) -> DatasetNote:
+    """Return a dataset's space, streams and cleaning."""
+    targets = [i for i in index.values() if i.type == "targets" and i.path.startswith(f"rois/{dataset}/")]
+    bold = [i for i in index.values() if i.type == "bold" and i.path.startswith(f"bold/{dataset}/")]
+    a = targets[0].attributes if targets else {}
+    streams = a.get("streams") or {name: (name,) for name in a.get("roi_names", [])}
+    cleaning = bold[0].attributes.get("cleaning", {}) if bold else {}
+    return DatasetNote(
+        name=dataset,
+        space=str(a.get("space") or ""),
+        streams={s: tuple(streams[s]) for s in order_streams(list(streams))},
+        cleaning=cleaning,
+    )
+
+
+def describe_systems(index: Index, models: Sequence[str], families: Sequence[str]) -> tuple[SystemNote, ...]:
+    """Return the systems that results speak of, from their activations and from the list of models.
+
+    Parameters
+    ----------
+    index : mapping of path to NodeInfo
+    models : sequence of str
+        Systems named by the results; where there are none, every system with activations whose family is in `families`.
+    families : sequence of str
+    """
+    from brainsim.models import MODELS
+
+    nodes: dict[str, list[NodeInfo]] = {}
+    for info in index.values():
+        if info.type == "activations":
+            nodes.setdefault(str(info.attributes.get("model")), []).append(info)
+    wanted = list(models) or [
+        m for m, infos in nodes.items() if not families or infos[0].attributes.get("family") in families
+    ]
+    notes = []
+    for model in wanted:
+        infos = nodes.get(model, [])
+        a = infos[0].attributes if infos else {}
+        row = MODELS.get(model)
+        notes.append(
+            SystemNote(
+                name=model,
+                family=str(a.get("family") or (row.family if row else "")),
+                n_layers=len({i.attributes.get("layer") for i in infos}),
+                kind=str(row.kind) if row else "",
+                training_set=str(row.training_set or "") if row else "",
+                weights=_tell_weights(a.get("weights")),
+                protocol=str(a.get("protocol") or ""),
+                clip_window=str(a.get("clip_window") or ""),
+                step_s=number(a.get("step_s")),
+                pool=str(a.get("pool") or ""),
+                citation=str(row.citation or "") if row else "",
+            )
+        )
+    return tuple(notes)
+
+
+def _tell_weights(weights: Any) -> str:
+    if isinstance(weights, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in weights.items() if v is not None)
+    return str(weights or "")
