@@ -1,0 +1,57 @@
+"""Turn an array of a complete node into a zarr.Array whose every chunk is checked before it is decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
+from brainsim.store.layout import CHECKSUM_BYTES, checksum
+from brainsim.store.reading import damage, is_chunk
+from brainsim.store.records import NodeRecord
+
+
+class CheckedStore(LocalStore):
+    """A node's folder, read-only, where a file of the manifest that is missing or changed is an error.
+
+    Zarr reads a missing chunk as the fill value; a complete node has none that may be missing.
+    """
+
+    def __init__(self, root: Path, record: NodeRecord) -> None:
+        super().__init__(root / record.info.path, read_only=True)
+        self._store_root = root
+        self._record = record
+
+    def with_read_only(self, read_only: bool = False) -> CheckedStore:
+        """Return this store: it is always read-only."""
+        return self
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes of a file, checked where the whole file is asked for."""
+        found = await super().get(key, prototype, byte_range)
+        if key not in self._record.files:
+            return found
+        node = self._record.info.path
+        if found is None:
+            raise damage(self._store_root, node, key, "is missing")
+        if byte_range is not None:
+            return found
+        size, crc = self._record.files[key]
+        data = np.asarray(found.as_numpy_array()).view(np.uint8)
+        if len(data) != size:
+            raise damage(self._store_root, node, key, f"has {len(data)} bytes instead of {size}")
+        if checksum(data[:-CHECKSUM_BYTES] if is_chunk(key) else data) != crc:
+            raise damage(self._store_root, node, key, "fails its checksum")
+        return found
+
+
+def open_checked(root: Path, record: NodeRecord, array: str) -> zarr.Array[Any]:
+    """Open one array of a complete node for reading."""
+    return zarr.open_array(store=CheckedStore(root, record), path=array, mode="r", zarr_format=3)

@@ -1,0 +1,101 @@
+"""Turn the name of a node type into what its nodes hold: the table that docs/store-format.md spells out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from brainsim.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What nodes of one type hold.
+
+    Parameters
+    ----------
+    name : str
+        The type.
+    path : str
+        Where its nodes lie.
+    dims : mapping of str to tuple of str
+        Axis names of each array that the type defines. Nodes may hold more arrays.
+    required : tuple of str
+        Arrays that every node of the type holds.
+    version : int
+        Version of this type's arrays and attributes; readers refuse later ones.
+    """
+
+    name: str
+    path: str
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    version: int = 1
+
+
+# Types may be used without being registered: an analysis that somebody adds brings its own. They have version 1.
+NODE_TYPES: Registry[NodeType] = Registry("node type", hint="brainsim store ls")
+
+_TARGETS = ("target",)
+_FOLD_TARGETS = ("fold", "target")
+_BAND_TARGETS = ("band", "target")
+_SUBSET_TARGETS = ("subset", "target")
+_FAMILY_TARGETS = ("family", "target")
+
+for _row in (
+    NodeType("stimulus", "stimuli/{stimulus}", {"frame_time_s": ("frame",)}, ("frame_time_s",)),
+    NodeType(
+        "activations",
+        "activations/{feature_set}/{layer}/{stimulus}",
+        {"values": ("time", "feature"), "time_s": ("time",), "window_s": ("time", "bound")},
+        ("values", "time_s", "window_s"),
+    ),
+    NodeType(
+        "targets",
+        "rois/{dataset}/{subject}",
+        {"ijk": ("target", "axis"), "membership": ("roi", "target"), "reliability": _TARGETS, "ceiling": _TARGETS},
+        ("ijk", "membership"),
+    ),
+    NodeType(
+        "bold", "bold/{dataset}/{subject}/{run}", {"values": ("time", "target"), "valid": _TARGETS}, ("values", "valid")
+    ),
+    NodeType("kernel", "kernels/{digest16}", {"K": ("time", "time_other")}, ("K",)),
+    NodeType(
+        "fit",
+        "fits/{name}/{dataset}/{subject}",
+        {
+            "r2": _TARGETS,
+            "r": _TARGETS,
+            "r2_folds": _FOLD_TARGETS,
+            "r_folds": _FOLD_TARGETS,
+            "split_r2": _BAND_TARGETS,
+            "weight": _BAND_TARGETS,
+            "alpha_index": _FOLD_TARGETS,
+            "layer_r2": ("layer", "target"),
+        },
+        ("r2", "r"),
+    ),
+    NodeType(
+        "partition",
+        "partitions/{name}/{dataset}/{subject}",
+        {
+            "subset_r2": _SUBSET_TARGETS,
+            "subset_r": _SUBSET_TARGETS,
+            "unique": _FAMILY_TARGETS,
+            "parts": _SUBSET_TARGETS,
+            "shapley": _FAMILY_TARGETS,
+            "product": _FAMILY_TARGETS,
+        },
+        ("subset_r2", "unique", "parts"),
+    ),
+    NodeType("partition-group", "partitions/{name}/group"),
+    NodeType(
+        "rsa",
+        "rsa/{name}/{dataset}/{subject}",
+        {"layer_score": ("layer", "stream"), "model_score": ("model", "stream")},
+        ("layer_score", "model_score"),
+    ),
+    NodeType("rsa-group", "rsa/{name}/group"),
+    NodeType("truth", "truth/{dataset}"),
+):
+    NODE_TYPES.add(_row.name, _row)

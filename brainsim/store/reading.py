@@ -1,0 +1,132 @@
+"""Turn the chunk files of a complete node into arrays, refusing every byte that is not the one that was written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainsim.core.errors import InvalidValueError, StoreDamageError
+from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, from_bytes
+from brainsim.store.records import NodeRecord
+
+Rows = slice | np.ndarray | list[int]
+
+
+def read_array(root: Path, record: NodeRecord, array: str, rows: Rows, columns: Rows) -> np.ndarray:
+    """Read rows and columns of one array; only the chunks that hold the rows are touched.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    record : NodeRecord
+        The node's record, complete.
+    array : str
+        Name of the array.
+    rows, columns : slice or array of int
+        What to read of the first and the second axis.
+
+    Returns
+    -------
+    ndarray, (n_rows, ...)
+        A new array in the machine's byte order.
+
+    Raises
+    ------
+    StoreDamageError
+        Where a chunk is missing, of another size, or fails its checksum.
+    InvalidValueError
+        Where rows or columns lie outside.
+    """
+    layout = record.layouts[array]
+    at = f"{record.info.path}/{array}"
+    wanted = _positions(rows, layout.shape[0], f"rows of {at!r}")
+    whole = isinstance(columns, slice) and columns == slice(None)
+    if not whole and len(layout.shape) < 2:
+        raise InvalidValueError(f"{at!r} has one axis; columns cannot be chosen.")
+    taken = slice(None) if whole else _as_index(_positions(columns, layout.shape[1], f"columns of {at!r}"))
+    n_columns = () if len(layout.shape) < 2 else (len(np.empty((layout.shape[1], 0))[taken]),)
+    out = np.empty((len(wanted), *n_columns, *layout.shape[2:]), layout.dtype)
+    if not out.size:
+        return out
+    chunk_of = wanted // layout.chunk_shape[0]
+    for index in np.unique(chunk_of):
+        chunk = read_chunk(root, record, array, int(index))
+        here = _as_index(np.flatnonzero(chunk_of == index))
+        local = _as_index(wanted[here] - index * layout.chunk_shape[0])
+        out[here] = chunk[local] if whole else chunk[local][:, taken]
+    return out
+
+
+def read_chunk(root: Path, record: NodeRecord, array: str, index: int) -> np.ndarray:
+    """Read one chunk, (chunk_rows, ...), and check its size and both records of its checksum."""
+    layout = record.layouts[array]
+    file = f"{array}/{layout.chunk_key(index)}"
+    data = read_checked(root, record, file)
+    return from_bytes(data[:-CHECKSUM_BYTES], layout)
+
+
+def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:
+    """Read a file that the manifest names, uint8 (n_bytes,), or raise StoreDamageError."""
+    node = record.info.path
+    if file not in record.files:
+        raise damage(root, node, file, "is not in the node's manifest")
+    size, crc = record.files[file]
+    try:
+        data = np.fromfile(f"{root}/{node}/{file}", np.uint8)
+    except FileNotFoundError:
+        raise damage(root, node, file, "is missing") from None
+    except OSError as error:
+        raise damage(root, node, file, f"cannot be read ({error.strerror or error})") from error
+    if len(data) != size:
+        raise damage(root, node, file, f"has {len(data)} bytes instead of {size}")
+    body = data[:-CHECKSUM_BYTES] if is_chunk(file) else data
+    if checksum(body) != crc or (is_chunk(file) and int.from_bytes(data[-CHECKSUM_BYTES:].tobytes(), "little") != crc):
+        raise damage(root, node, file, "fails its checksum")
+    return data
+
+
+def is_chunk(file: str) -> bool:
+    """Return whether a manifest entry is a chunk: its checksum is that of all bytes but the last four."""
+    return not file.endswith("zarr.json")
+
+
+def missing_file(root: Path, record: NodeRecord) -> str | None:
+    """Return the first file of the manifest that is missing or of another size; None where all are there."""
+    for file, (size, _) in record.files.items():
+        try:
+            if os.stat(f"{root}/{record.info.path}/{file}").st_size != size:
+                return file
+        except FileNotFoundError:
+            return file
+    return None
+
+
+def damage(root: Path, node: str, file: str, what: str) -> StoreDamageError:
+    """Return the error for a file that is not as it was written."""
+    return StoreDamageError(
+        f"chunk {file!r} of node {node!r} {what}; the store at {root} is damaged there.",
+        hint="brainsim store verify lists all damage; rerun what made the node with --overwrite",
+    )
+
+
+def _positions(chosen: Rows, n: int, what: str) -> np.ndarray:
+    if isinstance(chosen, slice):
+        return np.arange(n)[chosen]
+    index = np.asarray(chosen)
+    if index.ndim != 1 or (index.dtype.kind not in "iub" and index.size):
+        raise InvalidValueError(f"{what} are {chosen!r}; allowed: a slice or a list of whole numbers.")
+    try:
+        return np.arange(n)[index if index.size else index.astype(np.int64)]
+    except IndexError:
+        raise InvalidValueError(f"{what} go beyond the {n} there are.") from None
+
+
+def _as_index(positions: np.ndarray) -> Any:
+    """Return a slice where the positions are consecutive: it copies nothing where an index array would."""
+    if len(positions) and positions[-1] - positions[0] + 1 == len(positions) and (np.diff(positions) == 1).all():
+        return slice(int(positions[0]), int(positions[-1]) + 1)
+    return positions

@@ -1,0 +1,303 @@
+"""Turn blocks of rows into the chunks of one node, and mark it complete when all of them are there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from brainsim.core.checks import check_node_name
+from brainsim.core.errors import InvalidValueError
+from brainsim.store.files import METADATA, clear_folder, named_os_errors, put
+from brainsim.store.layout import (
+    ArrayLayout,
+    ArraySpec,
+    as_bytes,
+    check_spec,
+    checksum,
+    choose_chunk_rows,
+    encode_checksum,
+    fill_of,
+    lay_out,
+)
+from brainsim.store.locks import NodeLock
+from brainsim.store.node_types import NODE_TYPES
+from brainsim.store.records import NodeInfo, NodeRecord, check_attributes, finish_record, node_document
+
+
+class NodeWriter:
+    """Writes one node, block by block; made by `Store.writer`, used in a `with` block.
+
+    Leaving the block without `complete()` leaves an unfinished node, which the next writer replaces.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    begin : callable
+        Called under the lock: prepares the node's folder and returns the record to write and None, or None and the info
+        of the complete node of the same key that is there already.
+    node, type : str
+        The node's path and type.
+    arrays : mapping of str to ArraySpec
+        What will be appended.
+    chunk_rows : int, optional
+        Rows of a chunk in every array; by default chosen per array (`choose_chunk_rows`).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        begin: Callable[[NodeLock], NodeRecord | NodeInfo],
+        *,
+        node: str,
+        type: str,
+        arrays: Mapping[str, ArraySpec],
+        chunk_rows: int | None = None,
+    ) -> None:
+        dims = NODE_TYPES[type].dims if type in NODE_TYPES else {}
+        self._root = root
+        self._node = node
+        self._begin = begin
+        self._folder = str(root / node)
+        self._lock = NodeLock(root, node)
+        self._record: NodeRecord | None = None
+        self._attributes: dict[str, Any] = {}
+        self._arrays: dict[str, _ArrayWriter] = {}
+        for name, spec in arrays.items():
+            check_node_name(name, what=f"an array of node {node!r}")
+            check_spec(name, spec)
+            named = ArraySpec(spec.shape, spec.dtype, spec.dims or _dims_of(name, spec, type, dims))
+            self._arrays[name] = _ArrayWriter(name, named, choose_chunk_rows(named, chunk_rows), self._folder)
+        self.info: NodeInfo | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the node is complete: by `complete()`, or because one of the same key was there already.
+
+        In the second case what is appended is ignored.
+        """
+        return self.info is not None
+
+    def append(self, array: str, block: np.ndarray) -> None:
+        """Append rows to an array.
+
+        Parameters
+        ----------
+        array : str
+            One of the arrays that the writer was opened with.
+        block : ndarray, (n_rows, ...)
+            Any number of rows; cast to the array's dtype where that keeps the kind of number.
+
+        Raises
+        ------
+        InvalidValueError
+            For another shape, more rows than announced, or values that the dtype cannot hold.
+        StoreError
+            Where the disk is full.
+        """
+        if array not in self._arrays:
+            raise InvalidValueError(
+                f"node {self._node!r} was opened for the arrays {', '.join(self._arrays)}; there is no {array!r}."
+            )
+        if self.is_complete:
+            return
+        self._writing()
+        with named_os_errors(self._root, f"writing node {self._node!r}"):
+            self._arrays[array].append(np.asarray(block), self._lock.partial)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Add to the node's attributes; they are written at completion."""
+        self._attributes.update(check_attributes(self._node, attributes))
+
+    def complete(self) -> NodeInfo:
+        """Write what is buffered, the arrays' metadata, and last of all the completion mark.
+
+        Raises
+        ------
+        InvalidValueError
+            Where an array has fewer rows than announced.
+        """
+        if self.info is not None:
+            return self.info
+        record = self._writing()
+        with named_os_errors(self._root, f"writing node {self._node!r}"):
+            layouts: dict[str, ArrayLayout] = {}
+            files: dict[str, tuple[int, int]] = {}
+            for name, array in self._arrays.items():
+                layouts[name] = array.finish(self._lock.partial, files)
+            record.info.attributes.update(self._attributes)
+            record = finish_record(record, layouts, files)
+            put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
+        self.info = record.info
+        return record.info
+
+    def _writing(self) -> NodeRecord:
+        if self._record is None:
+            raise InvalidValueError(f"node {self._node!r} is not open for writing; use `with store.writer(…) as w`.")
+        return self._record
+
+    def __enter__(self) -> Self:
+        with named_os_errors(self._root, f"writing node {self._node!r}"):
+            self._lock.acquire()
+            try:
+                begun = self._begin(self._lock)
+                if isinstance(begun, NodeRecord):
+                    self._record = begun
+                else:
+                    self.info = begun
+            except BaseException:
+                self._lock.release()
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._record = None
+        self._arrays.clear()
+        self._lock.release()
+
+
+def prepare_folder(root: Path, node: str, document: bytes, lock: NodeLock, group: bytes, known: set[str]) -> None:
+    """Make a node's folder, unfinished and empty, and the groups above it.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    node : str
+        The node's path.
+    document, group : bytes
+        The zarr.json of the unfinished node, and of a plain group.
+    lock : NodeLock
+        The node's lock, held.
+    known : set of str
+        Folders that are known to be groups; those made are added.
+    """
+    parts = node.split("/")
+    for depth in range(1, len(parts)):
+        above = "/".join(parts[:depth])
+        folder = f"{root}/{above}"
+        if above in known and os.path.exists(f"{folder}/{METADATA}"):
+            continue
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        if not os.path.exists(f"{folder}/{METADATA}"):
+            put(f"{folder}/{METADATA}", lock.partial, group)
+        known.add(above)
+    folder = f"{root}/{node}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    put(f"{folder}/{METADATA}", lock.partial, document)  # first the mark goes, then what it vouched for
+    clear_folder(folder)
+
+
+def _dims_of(
+    name: str, spec: ArraySpec, type: str, dims: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    if name in dims:
+        if len(dims[name]) != len(spec.shape):
+            raise InvalidValueError(
+                f"array {name!r} of a node of type {type!r} has {len(spec.shape)} axes; it must have "
+                f"{len(dims[name])}: {', '.join(dims[name])}."
+            )
+        return dims[name]
+    return None
+
+
+class _ArrayWriter:
+    """Cuts appended rows into whole chunks."""
+
+    def __init__(self, name: str, spec: ArraySpec, chunk_rows: int, folder: str) -> None:
+        self.name = name
+        self.spec = spec
+        self.folder = f"{folder}/{name}"
+        self.layout = lay_out(spec, spec.shape[0] or 0, chunk_rows)
+        self.n_rows = 0
+        self.files: dict[str, tuple[int, int]] = {}
+        self.buffer: np.ndarray | None = None  # (chunk_rows, ...), on disk's dtype
+
+    def append(self, block: np.ndarray, partial: str) -> None:
+        block = self._check(block)
+        chunk_rows = self.layout.chunk_shape[0]
+        at = 0
+        while at < len(block):
+            filled = self.n_rows % chunk_rows
+            rows = block[at : at + chunk_rows - filled]
+            if len(rows) == chunk_rows and self._has_elements():
+                self._put(self.n_rows // chunk_rows, as_bytes(rows, self.layout), partial)
+            elif self._has_elements():
+                if self.buffer is None:
+                    self.buffer = np.empty((chunk_rows, *self.layout.shape[1:]), self.layout.disk_dtype)
+                self.buffer[filled : filled + len(rows)] = rows
+                if filled + len(rows) == chunk_rows:
+                    self._put(self.n_rows // chunk_rows, as_bytes(self.buffer, self.layout), partial)
+            self.n_rows += len(rows)
+            at += len(rows)
+
+    def finish(self, partial: str, files: dict[str, tuple[int, int]]) -> ArrayLayout:
+        announced = self.spec.shape[0]
+        if announced is not None and announced != self.n_rows:
+            raise InvalidValueError(f"array {self.name!r} has {self.n_rows} rows; {announced} were announced.")
+        chunk_rows = self.layout.chunk_shape[0]
+        if self.n_rows < chunk_rows:  # nothing is on disk yet: the one chunk need not be larger than the array
+            chunk_rows = max(self.n_rows, 1)
+        self.layout = lay_out(self.spec, self.n_rows, chunk_rows)
+        filled = self.n_rows % chunk_rows if self.n_rows > chunk_rows else self.n_rows
+        if self.buffer is not None and (filled % self.layout.chunk_shape[0] or not self.files):
+            last = self.buffer[:chunk_rows]
+            last[filled:] = fill_of(self.layout.dtype)[1]
+            self._put((self.n_rows - 1) // chunk_rows, as_bytes(last, self.layout), partial)
+        document = self.layout.metadata()
+        os.makedirs(self.folder, exist_ok=True)
+        size = put(f"{self.folder}/{METADATA}", partial, document)
+        files[f"{self.name}/{METADATA}"] = (size, checksum(document))
+        files.update(self.files)
+        self.buffer = None
+        return self.layout
+
+    def _has_elements(self) -> bool:
+        return 0 not in self.layout.shape[1:]
+
+    def _check(self, block: np.ndarray) -> np.ndarray:
+        wanted = self.layout.shape[1:]
+        if block.ndim != len(wanted) + 1 or block.shape[1:] != wanted:
+            raise InvalidValueError(
+                f"a block of array {self.name!r} has shape {block.shape}; it must be (n_rows, "
+                f"{', '.join(map(str, wanted))})."
+            )
+        announced = self.spec.shape[0]
+        if announced is not None and self.n_rows + len(block) > announced:
+            raise InvalidValueError(
+                f"array {self.name!r} would have {self.n_rows + len(block)} rows; {announced} were announced."
+            )
+        dtype = self.layout.disk_dtype
+        if block.dtype == dtype:
+            return block
+        if not np.can_cast(block.dtype, dtype, "same_kind"):
+            raise InvalidValueError(
+                f"a block of array {self.name!r} is {block.dtype}; {self.layout.dtype} cannot hold that kind of number."
+            )
+        try:
+            with np.errstate(over="raise"):
+                return block.astype(dtype)
+        except FloatingPointError:
+            raise InvalidValueError(
+                f"a block of array {self.name!r} holds {np.nanmax(np.abs(block)):g}; {self.layout.dtype} ends at "
+                f"{np.finfo(dtype).max:g}."
+            ) from None
+
+    def _put(self, index: int, data: np.ndarray, partial: str) -> None:
+        key = self.layout.chunk_key(index)
+        path = f"{self.folder}/{key}"
+        crc = checksum(data)
+        try:
+            size = put(path, partial, data, encode_checksum(crc))
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            size = put(path, partial, data, encode_checksum(crc))
+        self.files[f"{self.name}/{key}"] = (size, crc)
