@@ -170,6 +170,10 @@ class ResultReader:
         chosen = choose_truths(self._index, datasets, truth, store=self._store)
         self._used |= {info.path: info for info in chosen.values()}
         systems = describe_systems(self._index, list(self._models), families)
+        for folder in ("fits/", "partitions/", "rsa/"):
+            for info in self._store.nodes(folder, complete=False):
+                if not info.complete:
+                    self._warn("An unfinished result was left out.", info.path)
         random = [s.name for s in systems if "random" in s.weights.lower()]
         if random:
             self._warn(

@@ -122,7 +122,7 @@ def _rsa_section(r: RsaSet, keys: _KeyMaker) -> Section:
             key=keys.make(r.name, "rsa-layers"),
             title="Representational similarity of each layer",
             y_label=f"RDM similarity ({r.comparison or 'score'})",
-            what=f"{(r.comparison or 'score').capitalize()} (no unit) of each layer's and the stream's RDM, mean of runs.",
+            what=f"{(r.comparison or 'score').capitalize()} (no unit) between each layer's RDM and the stream's.",
         )
     return Section(
         keys.make("rsa", r.name, r.dataset),
