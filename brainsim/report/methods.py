@@ -10,6 +10,10 @@ from typing import Any
 from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
 from brainsim.report.references import REFERENCES, Reference, cite
 
+SOLVERS = {
+    "loro": "one factorisation per candidate, exact for every outer and inner fold (loro)",
+    "himalaya-random-search": "the random search of himalaya",
+}
 NO_SPACE = ("", "table", "array", "unknown")  # a table of targets lies nowhere
 
 
@@ -151,21 +155,23 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
     sentences.append(_describe_cross_validation(options, n_folds))
     search = []
     if options.get("n_candidates"):
-        search.append(f"{options['n_candidates']:,} candidate weightings (Dirichlet)")
+        concentration = ", ".join(f"{c:g}" for c in options.get("concentration", ()))
+        drawn = f"Dirichlet, concentration {concentration}" if concentration else "Dirichlet"
+        search.append(f"{options['n_candidates']:,} candidate weightings ({drawn})")
     if alphas := options.get("alphas"):
         search.append(f"{len(alphas)} penalties from {min(alphas):.3g} to {max(alphas):.3g}")
     if search:
         seed = f", seed {options['seed']}" if options.get("seed") is not None else ""
         sentences.append(f"Search: {' × '.join(search)}{seed}")
     if solver := options.get("solver"):
-        sentences.append(f"Solver: {solver}")
+        sentences.append(f"Solver: {SOLVERS.get(solver, solver)}")
     return sentences
 
 
 def _describe_cross_validation(options: Options, n_folds: int) -> str:
     folds = f" ({n_folds} folds)" if n_folds else ""
     if options.get("cv") == "blocks":
-        gap = options.get("gap", 0)
+        gap = options.get("gap_trs", options.get("gap", 0))
         return (
             f"Cross-validation: nested, over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap "
             f"of {gap} TRs on either side of a test block left out of training"
@@ -186,8 +192,9 @@ def _describe_fit(fit: FitSet) -> Method:
 def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], str]) -> list[Method]:
     m = len(partition.families)
     estimator = tuple(describe_estimator(partition.options))
-    if estimator in told:
-        estimator = (f"Regression, delays, cross-validation and search: as for the encoding model {told[estimator]}",)
+    same = [name for sentences, name in told.items() if set(estimator) <= set(sentences)]
+    if same:
+        estimator = (f"Regression, delays, cross-validation and search: as for the encoding model {same[0]}",)
     sentences = [
         f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
         f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def render_page(content: Content, sections: tuple[Section, ...]) -> str:
     )
     environment.filters["data_link"] = data_link
     environment.filters["inline_svg"] = lambda svg: Markup(svg)  # our own renderer's; it escapes every text it draws
+    environment.filters["keep"] = keep_together
     environment.filters["bytes"] = format_bytes
     environment.filters["link"] = find_link
     environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
@@ -110,6 +112,11 @@ def render_page(content: Content, sections: tuple[Section, ...]) -> str:
         results=[(name, flatten_options(options), _as_json(options)) for name, options in results if options],
         style=Markup(environment.get_template("style.css").render()),
     )
+
+
+def keep_together(text: str) -> str:
+    """Return text in which "n = 4", "5 %" and "2 s" do not break over lines."""
+    return re.sub(r"(?<=\bn) = (?=\d)", "\u00a0=\u00a0", re.sub(r"(?<=\d) (?=(?:%|s|TRs?|mm)\b|%)", "\u00a0", text))
 
 
 def data_link(text: str, mime: str) -> str:

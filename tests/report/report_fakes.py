@@ -227,7 +227,7 @@ def fake_table_study(*, seed: int = 0) -> Content:
         edge_share=0.02,
         n_masked=12,
         n_folds=5,
-        options={**OPTIONS, "delays": [2, 3, 4, 5, 6], "cv": "blocks", "n_blocks": 5, "gap": 6, "bands": "system"},
+        options={**OPTIONS, "delays": [2, 3, 4, 5, 6], "cv": "blocks", "n_blocks": 5, "gap_trs": 6, "bands": "system"},
     )
     return Content(
         fits=(fit,),

@@ -109,7 +109,7 @@ def test_every_figure_has_a_title_a_text_for_the_blind_n_and_its_numbers(study_p
         assert re.search(r"Figure \d+</span> \S", body)
         assert re.search(r'<svg role="img" aria-label="[^"]{20,}"', body)
         caption = body[body.index("<figcaption>") :]
-        assert re.search(r"\bn = \d", caption), key
+        assert re.search(r"\bn\s=\s\d", caption), key
         assert f'download="{key}.tsv"' in caption
 
 
