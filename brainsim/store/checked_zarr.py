@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,21 @@ class CheckedStore(LocalStore):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a file, checked where the whole file is asked for."""
-        found = await super().get(key, prototype, byte_range)
+        return self._check(key, await super().get(key, prototype, byte_range), byte_range)
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes of a file as `get` does; zarr's coming synchronous path calls this."""
+        return self._check(key, super().get_sync(key, prototype=prototype, byte_range=byte_range), byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return the bytes of several files as `get` does."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    def _check(self, key: str, found: Buffer | None, byte_range: ByteRequest | None) -> Buffer | None:
         if key not in self._record.files:
             return found
         node = self._record.info.path

@@ -1,4 +1,6 @@
 """Turn bytes into files that are whole or not there, and node paths into folders that lie inside the store."""
+# pathlib doubles the cost of a small file, and a store writes thousands:
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH110, PTH112, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -9,8 +11,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import BrainsimError, InvalidValueError, StoreError
 from brainsim.core.resources import disk_free_bytes, format_bytes
@@ -18,6 +18,7 @@ from brainsim.core.resources import disk_free_bytes, format_bytes
 METADATA = "zarr.json"
 # File systems allow 255 bytes a name; the rest is room for suffixes.
 MAX_NAME_BYTES = 200
+Stamp = tuple[int, int, int, int]
 
 
 def check_node_path(node: str) -> str:
@@ -52,34 +53,104 @@ def no_space(root: Path, what: str, needed: int | None = None) -> StoreError:
     need = "" if needed is None else f", {format_bytes(needed)} needed"
     return StoreError(
         f"no space for {what} in the store at {root}: {format_bytes(disk_free_bytes(root))} free{need}.",
-        hint="free some space, or give --store a folder on a larger disk; what is complete stays, the rest is rewritten",
+        hint="free some space, or give --store a folder on a larger disk; what is complete stays",
     )
 
 
-def put(path: str, partial: str, *parts: bytes | np.ndarray) -> int:
+def put(path: str, partial: str, *parts: bytes | memoryview) -> int:
     """Write a file under `partial` and rename it, so that `path` is never half a file; return its size in bytes."""
     size = 0
-    with open(partial, "wb", buffering=0) as file:  # noqa: PTH123 - a Path costs as much as the write of a small chunk
+    with open(partial, "wb", buffering=0) as file:
         for part in parts:
             rest = memoryview(part)
             size += rest.nbytes
             while rest.nbytes:  # a raw write may be short
                 rest = rest[file.write(rest) :]
-    os.replace(partial, path)  # noqa: PTH105 - see above
+    os.replace(partial, path)
     return size
+
+
+def exists(path: str) -> bool:
+    """Return whether anything is at `path`."""
+    return os.path.exists(path)
+
+
+def file_size(path: str) -> int | None:
+    """Return the size of a file in bytes, None where there is none."""
+    try:
+        return os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it, where it is not there yet."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)
+
+
+def move(path: str, to: str) -> None:
+    """Rename a file or folder."""
+    os.rename(path, to)
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder with all that is in it, where it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        shutil.rmtree(path)
 
 
 def clear_folder(folder: str) -> None:
     """Remove everything in `folder` but its zarr.json."""
-    for entry in os.scandir(folder):
-        if entry.name == METADATA:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)  # noqa: PTH108 - an os.scandir path
+    for entry in list(os.scandir(folder)):
+        if entry.name != METADATA:
+            remove(entry.path)
 
 
-def holds_files(path: Path, ignored: str) -> bool:
-    """Return whether a folder holds anything but `ignored`."""
-    return any(entry.name != ignored for entry in os.scandir(path))
+def folder_names(folder: str) -> list[str]:
+    """Return the names in a folder, sorted; none where the folder is not there (another process may remove it)."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def files_below(folder: str) -> set[str]:
+    """Return every file below a folder as a relative path."""
+    found = set()
+    for base, _, names in os.walk(folder):
+        inner = os.path.relpath(base, folder)
+        found |= {name if inner == "." else f"{inner}/{name}" for name in names}
+    return found
+
+
+def read_with_stamp(path: str, known: Stamp | None = None) -> tuple[Stamp, bytes | None] | None:
+    """Return a small file's stamp and bytes; no bytes where the stamp is `known`, None where there is no file.
+
+    The stamp changes whenever the file is replaced: it stands for the bytes.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        stat = os.fstat(fd)
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+        if stamp == known:
+            return stamp, None
+        data = b""
+        while part := os.read(fd, max(stat.st_size - len(data), 0) + 1):
+            data += part
+        return stamp, data
+    finally:
+        os.close(fd)

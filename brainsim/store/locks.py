@@ -1,27 +1,32 @@
 """Turn a node's path into a lock that one process holds and that no process outlives.
 
-A lock is a file under `<store>/.locks/` on which its holder has an exclusive `flock`. The system drops it when the holder
-dies, however it dies. The file goes when the lock is released, so a store at rest has no `.locks` folder. Half-written files
-of the holder lie beside its lock, under a name made from it, so whoever takes the lock next, or opens the store, can
-sweep them.
+A lock is a file under `<store>/.locks/` on which its holder has an exclusive `flock`. The system drops it when the
+holder dies, however it dies. The file goes when the lock is released, so a store at rest has no `.locks` folder.
+Half-written files of the holder lie beside its lock, under a name made from it: whoever takes the lock next, or opens
+the store for writing, sweeps them.
 """
+# These are file descriptors, and the paths are hot (see files.py):
+# ruff: noqa: PTH102, PTH106, PTH116
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from brainsim.core.errors import StoreError, StoreLockedError
+from brainsim.store.files import folder_names, remove
 
 LOCKS = ".locks"
+# Whoever sweeps dead locks holds each for some 20 µs: a lock that stays taken for this long is a writer's.
+TRIES = 10
+TRY_AGAIN_S = 0.002
 
 
 class NodeLock:
@@ -36,12 +41,12 @@ class NodeLock:
     """
 
     def __init__(self, root: Path, node: str) -> None:
-        self.node = node
-        self.folder = root / LOCKS
         name = hashlib.sha256(node.encode()).hexdigest()[:32]
-        self.path = str(self.folder / f"{name}.lock")
-        self.partial = str(self.folder / f"{name}.partial")  # a file on its way to its name
-        self.trash = str(self.folder / f"{name}.trash")  # a folder on its way out
+        self.node = node
+        self.folder = f"{root}/{LOCKS}"
+        self.path = f"{self.folder}/{name}.lock"
+        self.partial = f"{self.folder}/{name}.partial"  # a file on its way to its name
+        self.trash = f"{self.folder}/{name}.trash"  # a folder on its way out
         self._fd: int | None = None
 
     def acquire(self) -> Self:
@@ -54,25 +59,24 @@ class NodeLock:
         StoreError
             Where the file system knows no locks.
         """
-        while True:
-            self.folder.mkdir(exist_ok=True)
+        tries = 0
+        while self._fd is None:
+            fd = _open(self.folder, self.path)
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except FileNotFoundError:  # the last holder of another lock took the folder away
-                continue
-            if not _lock(fd, self.node):
-                holder = os.read(fd, 200).decode(errors="replace").strip() or "another process"
-                os.close(fd)
-                raise StoreLockedError(
-                    f"node {self.node!r} is being written by {holder}; a node has one writer at a time.",
-                    hint="wait until it is done, or end that process: its lock goes with it",
-                )
-            if _is_file(fd, self.path):
-                break
-            os.close(fd)  # the last holder removed this file between our opening and locking it
-        os.ftruncate(fd, 0)
-        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._fd = fd
+                locked = _try_lock(fd, self.node)
+                if locked and _is_file(fd, self.path):
+                    self._fd = fd
+                elif not locked:
+                    tries += 1
+                    if tries == TRIES:
+                        raise self._taken(fd)
+                    time.sleep(TRY_AGAIN_S)
+            finally:
+                if self._fd is None:
+                    os.close(fd)
+        with contextlib.suppress(OSError):  # who holds it is a courtesy; the disk may be full
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._sweep()
         return self
 
@@ -83,18 +87,24 @@ class NodeLock:
         fd, self._fd = self._fd, None
         try:
             self._sweep()
-            Path(self.path).unlink(missing_ok=True)
+            remove(self.path)
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may still have the descriptor
             os.close(fd)
         with contextlib.suppress(OSError):  # other locks are held
-            self.folder.rmdir()
+            os.rmdir(self.folder)
 
     def _sweep(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.partial)
-        if os.path.isdir(self.trash):
-            shutil.rmtree(self.trash, ignore_errors=True)
+        remove(self.partial)
+        remove(self.trash)
+
+    def _taken(self, fd: int) -> StoreLockedError:
+        holder = os.read(fd, 200).decode(errors="replace").strip() or "another writer"
+        what = f"node {self.node!r}" if self.node else "the store"
+        return StoreLockedError(
+            f"{what} is being written by {holder}; a node has one writer at a time.",
+            hint="wait until it is done, or end that process: its lock goes with it",
+        )
 
     def __enter__(self) -> Self:
         return self.acquire()
@@ -103,57 +113,57 @@ class NodeLock:
         self.release()
 
 
-def _lock(fd: int, node: str) -> bool:
+def sweep_dead_locks(root: Path) -> None:
+    """Remove what killed writers left under `.locks`; what a live one holds stays."""
+    folder = f"{root}/{LOCKS}"
+    names = folder_names(folder)
+    for stem in sorted({name.split(".")[0] for name in names}):
+        with contextlib.suppress(OSError):  # another user's, or gone meanwhile: leave it
+            _sweep_one(f"{folder}/{stem}")
+    if names:
+        with contextlib.suppress(OSError):  # live locks
+            os.rmdir(folder)
+
+
+def _sweep_one(stem: str) -> None:
+    fd = os.open(f"{stem}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_file(fd, f"{stem}.lock"):
+            remove(f"{stem}.partial")
+            remove(f"{stem}.trash")
+            remove(f"{stem}.lock")
+    finally:
+        os.close(fd)
+
+
+def _open(folder: str, path: str) -> int:
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # no lock was held, or the last one went just now and took the folder along
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+
+
+def _try_lock(fd: int, node: str) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        os.close(fd)
         raise StoreError(
             f"node {node!r} cannot be locked ({error.strerror}); the store must lie on a file system with flock.",
-            hint="put the store on a local disk, or mount the file system with locks (Lustre: -o flock)",
+            hint="put the store on a local disk, or mount its file system with locks (Lustre: -o flock)",
         ) from error
     return True
 
 
 def _is_file(fd: int, path: str) -> bool:
+    """Return whether the open file is still the one at `path`: the last holder may have removed it."""
     try:
         there = os.stat(path)
     except FileNotFoundError:
         return False
     here = os.fstat(fd)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def sweep_dead_locks(root: Path) -> None:
-    """Remove what killed writers left under `.locks`; what a live one holds stays."""
-    folder = root / LOCKS
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-    except FileNotFoundError:
-        return
-    for stem in {name.split(".")[0] for name in names}:
-        _sweep_one(folder, stem)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _sweep_one(folder: Path, stem: str) -> None:
-    lock = folder / f"{stem}.lock"
-    try:
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EACCES, errno.EROFS):  # gone meanwhile, or another user's
-            return
-        raise
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_file(fd, str(lock)):
-            (folder / f"{stem}.partial").unlink(missing_ok=True)
-            shutil.rmtree(folder / f"{stem}.trash", ignore_errors=True)
-            lock.unlink(missing_ok=True)
-    except OSError:  # held by a live writer, or no locks here: leave it
-        return
-    finally:
-        os.close(fd)

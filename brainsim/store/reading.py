@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
-from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, from_bytes
+from brainsim.store.files import METADATA, file_size
+from brainsim.store.layout import CHECKSUM_BYTES, checksum, from_bytes
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
@@ -47,9 +47,12 @@ def read_array(root: Path, record: NodeRecord, array: str, rows: Rows, columns: 
     whole = isinstance(columns, slice) and columns == slice(None)
     if not whole and len(layout.shape) < 2:
         raise InvalidValueError(f"{at!r} has one axis; columns cannot be chosen.")
-    taken = slice(None) if whole else _as_index(_positions(columns, layout.shape[1], f"columns of {at!r}"))
-    n_columns = () if len(layout.shape) < 2 else (len(np.empty((layout.shape[1], 0))[taken]),)
-    out = np.empty((len(wanted), *n_columns, *layout.shape[2:]), layout.dtype)
+    rest = layout.shape[1:]
+    taken: Any = slice(None)
+    if not whole:
+        positions = _positions(columns, layout.shape[1], f"columns of {at!r}")
+        rest, taken = (len(positions), *layout.shape[2:]), _as_index(positions)
+    out = np.empty((len(wanted), *rest), layout.dtype)
     if not out.size:
         return out
     chunk_of = wanted // layout.chunk_shape[0]
@@ -91,16 +94,13 @@ def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:
 
 def is_chunk(file: str) -> bool:
     """Return whether a manifest entry is a chunk: its checksum is that of all bytes but the last four."""
-    return not file.endswith("zarr.json")
+    return not file.endswith(METADATA)
 
 
 def missing_file(root: Path, record: NodeRecord) -> str | None:
     """Return the first file of the manifest that is missing or of another size; None where all are there."""
     for file, (size, _) in record.files.items():
-        try:
-            if os.stat(f"{root}/{record.info.path}/{file}").st_size != size:
-                return file
-        except FileNotFoundError:
+        if file_size(f"{root}/{record.info.path}/{file}") != size:
             return file
     return None
 
@@ -120,9 +120,10 @@ def _positions(chosen: Rows, n: int, what: str) -> np.ndarray:
     if index.ndim != 1 or (index.dtype.kind not in "iub" and index.size):
         raise InvalidValueError(f"{what} are {chosen!r}; allowed: a slice or a list of whole numbers.")
     try:
-        return np.arange(n)[index if index.size else index.astype(np.int64)]
+        positions: np.ndarray = np.arange(n)[index if index.size else index.astype(np.int64)]
     except IndexError:
         raise InvalidValueError(f"{what} go beyond the {n} there are.") from None
+    return positions
 
 
 def _as_index(positions: np.ndarray) -> Any:

@@ -1,7 +1,8 @@
 """Turn a node's type, key, attributes and files into its zarr.json, and back into a checked record.
 
 A node is a Zarr group. Its attributes hold what readers want to know, and under `brainsim` what the store needs: see
-docs/store-format.md. The record carries a digest of itself, so a changed byte in a zarr.json is found like one in a chunk.
+docs/store-format.md. The record carries a digest of itself, so a changed byte in a zarr.json is found like one in a
+chunk.
 """
 
 from __future__ import annotations
@@ -111,7 +112,6 @@ def _software() -> dict[str, str]:
 def begin_record(path: str, *, type: str, key: Mapping[str, Any], attributes: Mapping[str, Any]) -> NodeRecord:
     """Return the record of a node whose writing begins now."""
     plain_key = plain(dict(key), f"key of {path!r}")
-    seed = plain_key.get("seed", attributes.get("seed"))
     info = NodeInfo(
         path=path,
         type=type,
@@ -121,12 +121,31 @@ def begin_record(path: str, *, type: str, key: Mapping[str, Any], attributes: Ma
         digest=digest(plain_key),
         created=now_utc(),
         software=_software(),
-        seed=int(seed) if isinstance(seed, int) else None,
+        seed=_find_seed(plain_key, plain_key.get("options"), attributes),
         attributes=check_attributes(path, attributes),
         arrays={},
         nbytes=0,
     )
     return NodeRecord(info, {}, {})
+
+
+def _find_seed(*places: object) -> int | None:
+    for place in places:
+        seed = place.get("seed") if isinstance(place, Mapping) else None
+        if isinstance(seed, int):
+            return seed
+    return None
+
+
+def copy_info(info: NodeInfo) -> NodeInfo:
+    """Return an info that shares no mutable part with `info`."""
+    return replace(
+        info,
+        key=plain(info.key, "key"),
+        software=dict(info.software),
+        attributes=plain(info.attributes, "attributes"),
+        arrays=dict(info.arrays),
+    )
 
 
 def check_attributes(path: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,12 +208,14 @@ def _sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_group(data: bytes, path: str) -> dict[str, Any] | None:
-    """Return the checked attributes of a node's or store's zarr.json, or None for a plain group or an array.
+    """Return the checked attributes of a node's or store's zarr.json, or None for a group or an array without record.
 
     Raises
     ------
     StoreDamageError
         Where the bytes are not those that were written.
+    StoreError
+        Where they are of a later version of the format.
     """
     try:
         document = json.loads(data)
@@ -204,12 +225,13 @@ def parse_group(data: bytes, path: str) -> dict[str, Any] | None:
             raise ValueError("not Zarr 3")
     except (ValueError, KeyError, TypeError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise _damaged(path, "cannot be read as Zarr 3 metadata") from error
-    if RECORD not in attributes:
-        if attributes:
-            raise _damaged(path, f"has attributes but no {RECORD!r} record")
+    record = attributes.get(RECORD)
+    if record is None:
         return None
-    record = attributes[RECORD]
-    if not isinstance(record, dict) or "record_digest" not in record:
+    if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+        raise _damaged(path, "has a record without a type")
+    check_version(path, record["type"], record.get("version"))  # a later format may digest otherwise
+    if "record_digest" not in record:
         raise _damaged(path, "has no digest of itself")
     bare = {name: value for name, value in record.items() if name != "record_digest"}
     if digest({**attributes, RECORD: bare}) != record["record_digest"]:
@@ -221,9 +243,6 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
     """Return the record of a node from its checked attributes."""
     record = attributes[RECORD]
     try:
-        name, version = record["type"], record["version"]
-        known = NODE_TYPES[name].version if name in NODE_TYPES else 1
-        check_version(f"node {path!r}", version, known)
         layouts = {
             array: ArrayLayout(
                 tuple(entry["shape"]),
@@ -238,8 +257,8 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
             raise ValueError("unknown dtype")
         info = NodeInfo(
             path=path,
-            type=name,
-            version=version,
+            type=record["type"],
+            version=record["version"],
             complete=record["complete"] is True,
             key=record["key"],
             digest=record["key_digest"],
@@ -255,13 +274,15 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
     return NodeRecord(info, layouts, files)
 
 
-def check_version(what: str, version: object, known: int) -> None:
-    """Raise StoreError where `version` is later than this program knows."""
+def check_version(path: str, type: str, version: object) -> None:
+    """Raise StoreError where `version` is later than what this program knows of nodes of that type."""
+    known = FORMAT_VERSION if type == STORE_TYPE else NODE_TYPES[type].version if type in NODE_TYPES else 1
     if not isinstance(version, int) or version < 1:
-        raise StoreDamageError(f"{what} has format version {version!r}; it must be a whole number of at least 1.")
+        raise _damaged(path, f"gives the format version as {version!r}")
     if version > known:
         raise StoreError(
-            f"{what} has format version {version}; this brainsim reads versions up to {known}.",
+            f"{f'node {path!r}' if path else 'the store'} has format version {version} of {type!r}; this brainsim "
+            f"reads versions up to {known}.",
             hint="pip install --upgrade brainsim-toolkit",
         )
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError, StoreError
-from brainsim.store.files import METADATA
+from brainsim.store.files import folder_names
 from brainsim.store.records import NodeRecord
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a folder of the store is.
+
+    Parameters
+    ----------
+    kind : {"node", "group", "nothing"}
+        A node, a plain Zarr group (or array), or a folder without zarr.json (or none).
+    record : NodeRecord or None
+        The record of a node.
+    """
+
+    kind: Literal["node", "group", "nothing"]
+    record: NodeRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -31,15 +47,8 @@ class Found:
     record: NodeRecord | None = None
     error: StoreError | None = None
 
-    @property
-    def node(self) -> NodeRecord:
-        """The record; raises the error where there is none."""
-        if self.record is None:
-            raise self.error or StoreDamageError(f"node {self.path!r} cannot be read.", hint="brainsim store verify")
-        return self.record
 
-
-def scan(root: Path, prefix: str, load: Callable[[str], NodeRecord | None]) -> Iterator[Found]:
+def scan(root: Path, prefix: str, load: Callable[[str], Place]) -> Iterator[Found]:
     """Yield every node whose path begins with the names of `prefix`; folders are walked in sorted order.
 
     Parameters
@@ -49,7 +58,7 @@ def scan(root: Path, prefix: str, load: Callable[[str], NodeRecord | None]) -> I
     prefix : str
         Names joined by slashes; each may hold the wildcards * and ?.
     load : callable
-        Reads a node's record; None for a plain group.
+        Says what a path of the store is.
     """
     names = [name for name in prefix.split("/") if name]
     if any(name.startswith(".") for name in names) or prefix.startswith("/"):
@@ -57,41 +66,29 @@ def scan(root: Path, prefix: str, load: Callable[[str], NodeRecord | None]) -> I
     yield from _walk(str(root), "", names, load)
 
 
-def _walk(root: str, path: str, names: list[str], load: Callable[[str], NodeRecord | None]) -> Iterator[Found]:
-    pattern = names[0] if names else None
-    try:
-        children = sorted(e.name for e in os.scandir(f"{root}/{path}") if e.name[0] != "." and e.is_dir())
-    except FileNotFoundError:  # removed while we walk
-        return
-    for name in children:
-        if pattern is not None and not fnmatch.fnmatchcase(name, pattern):
+def _walk(root: str, path: str, names: list[str], load: Callable[[str], Place]) -> Iterator[Found]:
+    pattern = names[0] if names else "*"
+    for name in folder_names(f"{root}/{path}"):
+        if name.startswith(".") or name == "zarr.json" or not fnmatch.fnmatchcase(name, pattern):
             continue
         child = f"{path}/{name}" if path else name
         try:
-            record = load(child)
+            place = load(child)
         except StoreError as error:
             yield Found(child, error=error)
             continue
-        if record is None:
-            if not _is_group(f"{root}/{child}"):
-                yield from _orphan(root, child)
-                continue
+        if place.record is not None:
+            if len(names) <= 1:
+                yield Found(child, place.record)
+        elif place.kind == "group":
             yield from _walk(root, child, names[1:], load)
-        elif len(names) <= 1:
-            yield Found(child, record)
+        else:
+            yield from _orphan(root, child, load)
 
 
-def _is_group(folder: str) -> bool:
-    return os.path.exists(f"{folder}/{METADATA}")
-
-
-def _orphan(root: str, path: str) -> Iterator[Found]:
-    """Yield a folder without zarr.json that holds something; an empty one is what a writer killed early leaves."""
-    try:
-        empty = not os.listdir(f"{root}/{path}")
-    except FileNotFoundError:
-        return
-    if not empty:
+def _orphan(root: str, path: str, load: Callable[[str], Place]) -> Iterator[Found]:
+    """Yield a folder that holds something but no zarr.json; an empty one is what a writer killed early leaves."""
+    if folder_names(f"{root}/{path}") and load(path).kind == "nothing":
         error = StoreDamageError(
             f"the zarr.json of {path!r} is missing, and there are files below it.", hint="brainsim store verify"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,32 +13,37 @@ from brainsim.core.errors import (
     IncompleteNodeError,
     InvalidValueError,
     StoreDamageError,
-    StoreError,
     UnknownNameError,
 )
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
-from brainsim.store.files import METADATA, check_node_path, holds_files, named_os_errors, no_space, put
-from brainsim.store.layout import ArraySpec
-from brainsim.store.locks import LOCKS, NodeLock, sweep_dead_locks
+from brainsim.core.resources import disk_free_bytes
+from brainsim.store.files import (
+    METADATA,
+    Stamp,
+    check_node_path,
+    move,
+    named_os_errors,
+    no_space,
+    read_with_stamp,
+)
+from brainsim.store.layout import DTYPES, ArraySpec
+from brainsim.store.locks import NodeLock
 from brainsim.store.reading import Rows, missing_file, read_array
 from brainsim.store.records import (
-    FORMAT_VERSION,
-    RECORD,
-    STORE_TYPE,
     NodeInfo,
     NodeRecord,
     begin_record,
-    check_version,
+    copy_info,
     group_document,
     node_document,
     parse_group,
     parse_node,
     plain,
-    store_document,
 )
-from brainsim.store.scan import Found, scan
+from brainsim.store.root import check_root, make_root
+from brainsim.store.scan import Found, Place, scan
 from brainsim.store.verify import Damage, verify_nodes
 from brainsim.store.writer import NodeWriter, prepare_folder
 
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     import zarr
 
 ALL = slice(None)
+# Below this, asking for the free space costs more than running out of it.
+LARGE_BYTES = 2**20
 
 
 class Store:
@@ -73,12 +79,10 @@ class Store:
         self.path = Path(path).absolute()
         self.mode = mode
         self._groups: set[str] = set()
-        self._records: dict[str, tuple[tuple[int, ...], NodeRecord]] = {}
+        self._records: dict[str, tuple[Stamp, NodeRecord]] = {}
         if mode == "a":
-            with named_os_errors(self.path, "opening"):
-                self._create()
-                sweep_dead_locks(self.path)
-        self._check_root()
+            make_root(self.path)
+        check_root(self.path)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, str]]:
         return Store, (self.path, self.mode)
@@ -90,7 +94,7 @@ class Store:
 
     def has(self, node: str, *, key: Mapping[str, Any] | None = None) -> bool:
         """Return whether a complete node is there; with `key`, whether it was made by exactly that."""
-        record = self._record(check_node_path(node))
+        record = self._load(check_node_path(node)).record
         if record is None or not record.info.complete:
             return False
         return key is None or record.info.digest == digest(plain(dict(key), f"key of {node!r}"))
@@ -105,7 +109,7 @@ class Store:
         IncompleteNodeError
             Where it is unfinished.
         """
-        return self._complete(node).info
+        return copy_info(self._complete(node).info)
 
     def nodes(self, prefix: str = "", *, type: str | None = None, complete: bool | None = True) -> list[NodeInfo]:
         """Return the nodes under a path, sorted by path.
@@ -113,8 +117,8 @@ class Store:
         Parameters
         ----------
         prefix : str
-            Whole names of a path: "bold/planted" holds "bold/planted/sub-01/run-1", not "bold/planted2/…". Each name may
-            hold the wildcards * and ?: "activations/resnet18@*/layer4*".
+            Whole names of a path: "bold/planted" holds "bold/planted/sub-01/run-1", not "bold/planted2/…". Each name
+            may hold the wildcards * and ?: "activations/resnet18@*/layer4*".
         type : str, optional
             Only nodes of this type.
         complete : bool or None
@@ -127,11 +131,11 @@ class Store:
         """
         found = []
         for item in self.scan(prefix):
-            if item.error is not None:
-                raise item.error
-            info = item.node.info
+            if item.record is None:
+                raise item.error or StoreDamageError(f"node {item.path!r} cannot be read.")
+            info = item.record.info
             if (type is None or info.type == type) and (complete is None or info.complete is complete):
-                found.append(info)
+                found.append(copy_info(info))
         return sorted(found, key=lambda info: info.path)
 
     def scan(self, prefix: str = "") -> Iterator[Found]:
@@ -253,18 +257,19 @@ class Store:
         self._check_writable()
         check_node_path(node)
         wanted = begin_record(node, type=type, key=key, attributes=attributes or {})
-        needed = sum(math.prod(n or 0 for n in s.shape) * np.dtype(s.dtype).itemsize for s in arrays.values() if s.shape)
+        lengths = [(math.prod(n or 0 for n in s.shape), s.dtype) for s in arrays.values()]
+        needed = sum(n * np.dtype(dtype).itemsize for n, dtype in lengths if dtype in DTYPES)
 
         def begin(lock: NodeLock) -> NodeRecord | NodeInfo:
-            there = self._standing(node)
+            there = self._standing(node, overwrite)
             if there is not None and there.info.complete and not overwrite:
                 if there.info.digest != wanted.info.digest:
                     raise _other_key(there.info, wanted.info)
                 if missing_file(self.path, there) is None:
-                    return there.info
-            if needed > 2**20 and needed > _free(self.path):
+                    return copy_info(there.info)
+            if needed > LARGE_BYTES and needed > disk_free_bytes(self.path):
                 raise no_space(self.path, f"node {node!r}", needed)
-            prepare_folder(self.path, node, node_document(wanted), lock, group_document({}), self._groups)
+            prepare_folder(self.path, node, node_document(wanted), lock, group_document({}))
             return wanted
 
         return NodeWriter(self.path, begin, node=node, type=type, arrays=arrays, chunk_rows=chunk_rows)
@@ -282,13 +287,9 @@ class Store:
         self._check_writable()
         check_node_path(node)
         with named_os_errors(self.path, f"deleting node {node!r}"), NodeLock(self.path, node) as lock:
-            try:
-                there = self._standing(node) is not None
-            except StoreDamageError:
-                there = True
-            if not there:
+            if not self._is_node(node):
                 raise self._unknown(node)
-            os.rename(self.path / node, lock.trash)  # gone at once; the lock's release removes the bytes
+            move(f"{self.path}/{node}", lock.trash)  # gone at once; the lock's release removes the bytes
 
     # ------------------------------------------------------------------ health
 
@@ -301,74 +302,35 @@ class Store:
 
     # ------------------------------------------------------------------ helpers
 
-    def _create(self) -> None:
-        if (self.path / METADATA).exists():
-            return
-        if self.path.exists():
-            if not self.path.is_dir():
-                raise StoreError(f"{self.path} is a file; a store is a folder.", hint="give --store another path")
-            if holds_files(self.path, LOCKS):
-                raise StoreError(
-                    f"{self.path} holds other files and is no store; brainsim writes into none but its own folders.",
-                    hint="give --store a path that does not exist yet",
-                )
-        self.path.mkdir(parents=True, exist_ok=True)
-        with NodeLock(self.path, "") as lock:
-            if not (self.path / METADATA).exists():
-                put(str(self.path / METADATA), lock.partial, store_document())
-
-    def _check_root(self) -> None:
-        file = self.path / METADATA
-        if not file.exists():
-            what = "a folder that is no store" if self.path.is_dir() else "no store"
-            raise StoreError(
-                f"there is {what} at {self.path}.",
-                hint="brainsim extract (or brainsim demo) makes one; --store says where it lies",
-            )
-        with named_os_errors(self.path, "opening"):
-            attributes = parse_group(file.read_bytes(), "")
-        if attributes is None or attributes[RECORD].get("type") != STORE_TYPE:
-            raise StoreError(
-                f"{self.path} is a Zarr hierarchy of another program, or a part of a store; a store's root is wanted.",
-                hint="give --store the folder that brainsim made",
-            )
-        check_version(f"the store at {self.path}", attributes[RECORD].get("version"), FORMAT_VERSION)
-
     def _check_writable(self) -> None:
         if self.mode != "a":
             raise InvalidValueError(f"the store at {self.path} is open for reading; open it with mode='a' to write.")
 
-    def _load(self, node: str) -> NodeRecord | None:
-        """Return a node's record, None for a plain group or nothing; what is parsed is kept until the file changes."""
-        file = f"{self.path}/{node}/{METADATA}"
-        try:
-            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            stat = os.fstat(fd)
-            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
-            kept = self._records.get(node)
-            if kept is not None and kept[0] == stamp:
-                return kept[1]
-            data = os.read(fd, stat.st_size + 1)
-            while len(data) < stat.st_size and (more := os.read(fd, stat.st_size - len(data))):
-                data += more
-        finally:
-            os.close(fd)
-        attributes = parse_group(data, node)
+    def _load(self, node: str) -> Place:
+        """Say what a path of the store is; records are kept until their file changes."""
+        kept = self._records.get(node)
+        with named_os_errors(self.path, f"reading node {node!r}"):
+            found = read_with_stamp(f"{self.path}/{node}/{METADATA}", None if kept is None else kept[0])
+        if found is None:
+            return Place("nothing")
+        stamp, data = found
+        if data is None and kept is not None:
+            return Place("node", kept[1])
+        attributes = parse_group(data or b"", node)
         if attributes is None:
-            return None
+            return Place("group")
         record = parse_node(attributes, node)
         self._records[node] = (stamp, record)
-        return record
+        return Place("node", record)
 
-    def _record(self, node: str) -> NodeRecord | None:
-        with named_os_errors(self.path, f"reading node {node!r}"):
-            return self._load(node)
+    def _is_node(self, node: str) -> bool:
+        try:
+            return self._load(node).record is not None
+        except StoreDamageError:
+            return True
 
     def _complete(self, node: str) -> NodeRecord:
-        record = self._record(check_node_path(node))
+        record = self._load(check_node_path(node)).record
         if record is None:
             raise self._unknown(node)
         if not record.info.complete:
@@ -381,30 +343,34 @@ class Store:
     def _with_array(self, node: str, array: str) -> NodeRecord:
         record = self._complete(node)
         if array not in record.layouts:
-            raise unknown_name(f"array of node {node!r}", array, list(record.layouts), hint=f"brainsim store show {node}")
+            what, hint = f"array of node {node!r}", f"brainsim store show {node}"
+            raise unknown_name(what, array, list(record.layouts), hint=hint)
         return record
 
     def _unknown(self, node: str) -> UnknownNameError:
         paths = [item.path for item in self.scan()]
         return unknown_name(f"node of the store at {self.path}:", node, paths, hint="brainsim store ls")
 
-    def _standing(self, node: str) -> NodeRecord | None:
-        """Return the node that stands at a path where one may be written; a damaged unfinished one is none."""
+    def _standing(self, node: str, overwrite: bool) -> NodeRecord | None:
+        """Return the node that stands where one is to be written; with `overwrite`, a damaged one counts as none."""
         parts = node.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])
-            if above not in self._groups and self._load(above) is not None:
-                raise InvalidValueError(f"node path is {node!r}; {above!r} is a node, and nodes hold no other nodes.")
-        record = self._load(node)
-        if record is None and os.path.exists(f"{self.path}/{node}/{METADATA}") and any(self.scan(node)):
+            if above not in self._groups:
+                place = self._load(above)
+                if place.record is not None:
+                    raise InvalidValueError(f"node path is {node!r}; {above!r} is a node, and nodes hold no others.")
+                if place.kind == "group":
+                    self._groups.add(above)
+        try:
+            place = self._load(node)
+        except StoreDamageError:
+            if not overwrite:
+                raise
+            return None
+        if place.kind == "group" and any(self.scan(node)):
             raise InvalidValueError(f"node path is {node!r}; there are nodes below it, so it cannot be one itself.")
-        return record
-
-
-def _free(path: Path) -> int:
-    from brainsim.core.resources import disk_free_bytes
-
-    return disk_free_bytes(path)
+        return place.record
 
 
 def _other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:

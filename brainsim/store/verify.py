@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainsim.core.errors import StoreDamageError
 from brainsim.core.progress import Progress
-from brainsim.store.files import METADATA
+from brainsim.store.files import METADATA, files_below
 from brainsim.store.reading import is_chunk, read_checked
 from brainsim.store.records import NodeRecord
 from brainsim.store.scan import Found
@@ -66,13 +65,5 @@ def _verify_node(root: Path, record: NodeRecord) -> Iterator[Damage]:
             continue
         if not is_chunk(file) and data.tobytes() != record.layouts[file.split("/")[0]].metadata():
             yield Damage(node, f"{file!r} says otherwise than the node's record.", file)
-    for file in sorted(_files_below(f"{root}/{node}") - expected - {METADATA}):
+    for file in sorted(files_below(f"{root}/{node}") - expected - {METADATA}):
         yield Damage(node, f"{file!r} is no part of the node: another program wrote it.", file)
-
-
-def _files_below(folder: str) -> set[str]:
-    found = set()
-    for base, _, names in os.walk(folder):
-        inner = os.path.relpath(base, folder)
-        found |= {name if inner == "." else f"{inner}/{name}" for name in names}
-    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +11,7 @@ import numpy as np
 
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError
-from brainsim.store.files import METADATA, clear_folder, named_os_errors, put
+from brainsim.store.files import METADATA, clear_folder, exists, make_folder, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
     ArraySpec,
@@ -26,7 +24,7 @@ from brainsim.store.layout import (
     lay_out,
 )
 from brainsim.store.locks import NodeLock
-from brainsim.store.node_types import NODE_TYPES
+from brainsim.store.node_types import NODE_TYPES, NodeType
 from brainsim.store.records import NodeInfo, NodeRecord, check_attributes, finish_record, node_document
 
 
@@ -40,8 +38,8 @@ class NodeWriter:
     root : Path
         The store's folder.
     begin : callable
-        Called under the lock: prepares the node's folder and returns the record to write and None, or None and the info
-        of the complete node of the same key that is there already.
+        Called under the lock: prepares the node's folder and returns the record to write, or returns the info of the
+        complete node of the same key that is there already.
     node, type : str
         The node's path and type.
     arrays : mapping of str to ArraySpec
@@ -60,7 +58,13 @@ class NodeWriter:
         arrays: Mapping[str, ArraySpec],
         chunk_rows: int | None = None,
     ) -> None:
-        dims = NODE_TYPES[type].dims if type in NODE_TYPES else {}
+        known = NODE_TYPES[type] if type in NODE_TYPES else NodeType(type, "")
+        lacking = [name for name in known.required if name not in arrays]
+        if lacking:
+            raise InvalidValueError(
+                f"node {node!r} of type {type!r} has the arrays {', '.join(arrays) or 'none'}; it must have "
+                f"{', '.join(known.required)}."
+            )
         self._root = root
         self._node = node
         self._begin = begin
@@ -72,9 +76,11 @@ class NodeWriter:
         for name, spec in arrays.items():
             check_node_name(name, what=f"an array of node {node!r}")
             check_spec(name, spec)
-            named = ArraySpec(spec.shape, spec.dtype, spec.dims or _dims_of(name, spec, type, dims))
+            named = ArraySpec(spec.shape, spec.dtype, spec.dims or _dims_of(name, spec, known))
             self._arrays[name] = _ArrayWriter(name, named, choose_chunk_rows(named, chunk_rows), self._folder)
         self.info: NodeInfo | None = None
+        self._was_there = False
+        self._used = False
 
     @property
     def is_complete(self) -> bool:
@@ -101,13 +107,13 @@ class NodeWriter:
         StoreError
             Where the disk is full.
         """
+        if self._was_there:
+            return
+        self._writing()
         if array not in self._arrays:
             raise InvalidValueError(
                 f"node {self._node!r} was opened for the arrays {', '.join(self._arrays)}; there is no {array!r}."
             )
-        if self.is_complete:
-            return
-        self._writing()
         with named_os_errors(self._root, f"writing node {self._node!r}"):
             self._arrays[array].append(np.asarray(block), self._lock.partial)
 
@@ -134,26 +140,31 @@ class NodeWriter:
             record.info.attributes.update(self._attributes)
             record = finish_record(record, layouts, files)
             put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
-        self.info = record.info
+        self.info, self._record = record.info, None
         return record.info
 
     def _writing(self) -> NodeRecord:
         if self._record is None:
-            raise InvalidValueError(f"node {self._node!r} is not open for writing; use `with store.writer(…) as w`.")
+            raise InvalidValueError(
+                f"node {self._node!r} is not open for writing; append before complete(), inside the `with` block."
+            )
         return self._record
 
     def __enter__(self) -> Self:
+        if self._used:
+            raise InvalidValueError(f"the writer of node {self._node!r} was used already; open another one.")
+        self._used = True
         with named_os_errors(self._root, f"writing node {self._node!r}"):
             self._lock.acquire()
             try:
                 begun = self._begin(self._lock)
-                if isinstance(begun, NodeRecord):
-                    self._record = begun
-                else:
-                    self.info = begun
             except BaseException:
                 self._lock.release()
                 raise
+        if isinstance(begun, NodeRecord):
+            self._record = begun
+        else:
+            self.info, self._was_there = begun, True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -162,7 +173,7 @@ class NodeWriter:
         self._lock.release()
 
 
-def prepare_folder(root: Path, node: str, document: bytes, lock: NodeLock, group: bytes, known: set[str]) -> None:
+def prepare_folder(root: Path, node: str, document: bytes, lock: NodeLock, group: bytes) -> None:
     """Make a node's folder, unfinished and empty, and the groups above it.
 
     Parameters
@@ -175,38 +186,26 @@ def prepare_folder(root: Path, node: str, document: bytes, lock: NodeLock, group
         The zarr.json of the unfinished node, and of a plain group.
     lock : NodeLock
         The node's lock, held.
-    known : set of str
-        Folders that are known to be groups; those made are added.
     """
     parts = node.split("/")
     for depth in range(1, len(parts)):
-        above = "/".join(parts[:depth])
-        folder = f"{root}/{above}"
-        if above in known and os.path.exists(f"{folder}/{METADATA}"):
-            continue
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-        if not os.path.exists(f"{folder}/{METADATA}"):
+        folder = f"{root}/{'/'.join(parts[:depth])}"
+        if not exists(f"{folder}/{METADATA}"):
+            make_folder(folder)
             put(f"{folder}/{METADATA}", lock.partial, group)
-        known.add(above)
-    folder = f"{root}/{node}"
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)
-    put(f"{folder}/{METADATA}", lock.partial, document)  # first the mark goes, then what it vouched for
-    clear_folder(folder)
+    make_folder(f"{root}/{node}")
+    put(f"{root}/{node}/{METADATA}", lock.partial, document)  # first the mark goes, then what it vouched for
+    clear_folder(f"{root}/{node}")
 
 
-def _dims_of(
-    name: str, spec: ArraySpec, type: str, dims: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...] | None:
-    if name in dims:
-        if len(dims[name]) != len(spec.shape):
-            raise InvalidValueError(
-                f"array {name!r} of a node of type {type!r} has {len(spec.shape)} axes; it must have "
-                f"{len(dims[name])}: {', '.join(dims[name])}."
-            )
-        return dims[name]
-    return None
+def _dims_of(name: str, spec: ArraySpec, type: NodeType) -> tuple[str, ...] | None:
+    dims = type.dims.get(name)
+    if dims is not None and len(dims) != len(spec.shape):
+        raise InvalidValueError(
+            f"array {name!r} of a node of type {type.name!r} has {len(spec.shape)} axes; it must have {len(dims)}: "
+            f"{', '.join(dims)}."
+        )
+    return dims
 
 
 class _ArrayWriter:
@@ -247,13 +246,13 @@ class _ArrayWriter:
         if self.n_rows < chunk_rows:  # nothing is on disk yet: the one chunk need not be larger than the array
             chunk_rows = max(self.n_rows, 1)
         self.layout = lay_out(self.spec, self.n_rows, chunk_rows)
-        filled = self.n_rows % chunk_rows if self.n_rows > chunk_rows else self.n_rows
-        if self.buffer is not None and (filled % self.layout.chunk_shape[0] or not self.files):
+        n_waiting = self.n_rows - len(self.files) * chunk_rows
+        if self.buffer is not None and n_waiting:
             last = self.buffer[:chunk_rows]
-            last[filled:] = fill_of(self.layout.dtype)[1]
-            self._put((self.n_rows - 1) // chunk_rows, as_bytes(last, self.layout), partial)
+            last[n_waiting:] = fill_of(self.layout.dtype)[1]
+            self._put(len(self.files), as_bytes(last, self.layout), partial)
         document = self.layout.metadata()
-        os.makedirs(self.folder, exist_ok=True)
+        make_folder(self.folder)
         size = put(f"{self.folder}/{METADATA}", partial, document)
         files[f"{self.name}/{METADATA}"] = (size, checksum(document))
         files.update(self.files)
@@ -295,9 +294,6 @@ class _ArrayWriter:
         key = self.layout.chunk_key(index)
         path = f"{self.folder}/{key}"
         crc = checksum(data)
-        try:
-            size = put(path, partial, data, encode_checksum(crc))
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            size = put(path, partial, data, encode_checksum(crc))
+        make_folder(path.rpartition("/")[0])
+        size = put(path, partial, data.data, encode_checksum(crc))
         self.files[f"{self.name}/{key}"] = (size, crc)

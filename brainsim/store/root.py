@@ -1,0 +1,55 @@
+"""Turn a path into the checked root of a store, made where nothing is; a folder of other files is never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from brainsim.core.errors import StoreError
+from brainsim.store.files import METADATA, folder_names, named_os_errors, put
+from brainsim.store.locks import LOCKS, NodeLock, sweep_dead_locks
+from brainsim.store.records import RECORD, STORE_TYPE, parse_group, store_document
+
+
+def make_root(path: Path) -> None:
+    """Make a store where nothing or an empty folder is, and sweep what killed writers left where one is.
+
+    Raises
+    ------
+    StoreError
+        Where a file or a folder with other files is.
+    """
+    with named_os_errors(path, "opening"):
+        if not (path / METADATA).exists():
+            if path.exists() and not path.is_dir():
+                raise StoreError(f"{path} is a file; a store is a folder.", hint="give --store another path")
+            if set(folder_names(str(path))) - {LOCKS}:
+                raise StoreError(
+                    f"{path} holds other files and is no store; brainsim writes into none but its own folders.",
+                    hint="give --store a path that does not exist yet",
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            with NodeLock(path, "") as lock:
+                if not (path / METADATA).exists():
+                    put(str(path / METADATA), lock.partial, store_document())
+        else:
+            check_root(path)
+            sweep_dead_locks(path)
+
+
+def check_root(path: Path) -> None:
+    """Raise StoreError unless a store of a known version is there."""
+    with named_os_errors(path, "opening"):
+        try:
+            data = (path / METADATA).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            what = "a folder that is no store" if path.is_dir() else "no store"
+            raise StoreError(
+                f"there is {what} at {path}.",
+                hint="brainsim extract (or brainsim demo) makes one; --store says where it lies",
+            ) from None
+        attributes = parse_group(data, "")
+    if attributes is None or attributes[RECORD]["type"] != STORE_TYPE:
+        raise StoreError(
+            f"{path} is a Zarr hierarchy of another program, or a part of a store; a store's root is wanted.",
+            hint="give --store the folder that brainsim made",
+        )
