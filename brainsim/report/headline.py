@@ -9,9 +9,9 @@ import numpy as np
 from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet, Truth
 from brainsim.report.figures.partition import family_estimate, joint_estimate
 from brainsim.report.figures.scores import SHARES_ABOVE
-from brainsim.report.methods import count, join_words
 from brainsim.report.reduce import estimate_of
 from brainsim.report.tables import format_cell, format_interval
+from brainsim.report.words import count, join_words
 
 MAX_NAMED = 6  # more cells than this are counted, not named
 

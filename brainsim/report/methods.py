@@ -9,6 +9,7 @@ from typing import Any
 
 from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
 from brainsim.report.references import REFERENCES, Reference, cite
+from brainsim.report.words import count, join_words
 
 SOLVERS = {
     "loro": "one factorisation per candidate, exact for every outer and inner fold (loro)",
@@ -54,17 +55,6 @@ def write_methods(content: Content) -> Methods:
         if truth.description:
             paragraphs.append(Method(f"Planted truth of {truth.dataset}", _sentence(truth.description)))
     return Methods(tuple(paragraphs), tuple(REFERENCES[k] for k in dict.fromkeys(used)))
-
-
-def join_words(words: Iterable[str], *, last: str = "and") -> str:
-    """Return "a", "a and b", or "a, b and c"."""
-    found = [str(w) for w in words]
-    return found[0] if len(found) == 1 else ", ".join(found[:-1]) + f" {last} {found[-1]}" if found else ""
-
-
-def count(n: int, one: str, many: str | None = None) -> str:
-    """Return "1 run" or "8 runs"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:

@@ -17,7 +17,7 @@ FAMILY_COLOURS = {
     "low-level": "#7F7F7F",
 }
 # For families that users name: what Okabe and Ito leave, then greys.
-SPARE_COLOURS = ("#CC79A7", "#000000", "#F0E442", "#B0B0B0", "#4D4D4D")
+SPARE_COLOURS = ("#CC79A7", "#F0E442", "#4D4D4D", "#B0B0B0", "#000000")
 SHARED_COLOUR = "#C9CDD2"
 INK = "#1A1D21"
 FAINT = "#8A9099"

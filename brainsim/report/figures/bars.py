@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from brainsim.report.content import Estimate
 from brainsim.report.figures.canvas import (
+    FULL_WIDTH_IN,
     draw_base,
     draw_interval,
     draw_legend,
@@ -25,6 +26,7 @@ from brainsim.report.figures.canvas import (
     truth_handle,
 )
 
+NARROW_WIDTH_IN = 4.6  # one group of bars needs no more
 BARS_PER_ROW = 40  # narrower bars than 7.2 in / 40 leave no room for a subject's dot
 CEILING_COLOUR = "#DADDE1"
 
@@ -78,9 +80,11 @@ def draw_grouped_bars(bars: Bars, *, panel_height_in: float = 2.15, legend_colum
     per_row = math.ceil(len(bars.streams) / n_rows)
     rows = [bars.streams[i : i + per_row] for i in range(0, len(bars.streams), per_row)]
     handles = _handles(bars)
+    legend_columns = legend_columns if len(bars.streams) > 1 else 3
     figure, axes = panels(
         len(rows),
         n_columns=1,
+        width_in=FULL_WIDTH_IN if len(bars.streams) > 1 or len(bars.items) > 12 else NARROW_WIDTH_IN,
         panel_height_in=panel_height_in,
         top_in=0.14,
         bottom_in=0.46,

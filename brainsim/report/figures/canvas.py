@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from brainsim.report.palette import FAINT, INK
+from brainsim.report.palette import INK
 from brainsim.report.tables import Table
 
 FULL_WIDTH_IN = 7.2  # two columns of a journal page (183 mm)
@@ -210,9 +210,9 @@ def subject_handle(n: int) -> Line2D:
     )  # fmt: skip
 
 
-def note_in_corner(axis: Axes, text: str) -> None:
-    """Write a small note at the upper right of a panel."""
-    axis.text(1.0, 1.0, text, transform=axis.transAxes, ha="right", va="bottom", fontsize=7, color=FAINT)
+def finish(figure: Figure, key: str, *, title: str, caption: str, alt: str, table: Table) -> Drawing:
+    """Render a figure and put its words and numbers beside it."""
+    return Drawing(key, title, caption, alt, render(figure, key, alt), table, float(figure.get_size_inches()[0]))
 
 
 def render(figure: Figure, key: str, alt: str) -> str:

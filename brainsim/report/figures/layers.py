@@ -12,13 +12,14 @@ from brainsim.report.figures.canvas import (
     Drawing,
     draw_legend,
     draw_zero,
+    finish,
     legend_height_in,
     panels,
-    render,
 )
 from brainsim.report.palette import LINE_STYLES, MARKERS, colour_families, order_families
 from brainsim.report.reduce import over_subjects
 from brainsim.report.tables import Cell, Column, Table, format_cell
+from brainsim.report.words import count
 
 
 def relative_depth(layers: tuple[Layer, ...]) -> np.ndarray:
@@ -107,7 +108,7 @@ def draw_layer_curves(
         found
     )
     caption = (
-        f"{what} Points: mean over n = {len(subjects)} subject{'s' * (len(subjects) != 1)}; lines join the layers of "
+        f"{what} Points: mean over n = {count(len(subjects), 'subject')}; lines join the layers of "
         "one system, from its first tap (0) to its last (1). Best layer: " + "; ".join(
             f"{s} {b.model} {b.name} ({format_cell(float(np.nanmax(row)))})"
             for s, b, row in zip(streams, best, means, strict=True) if b is not None
@@ -130,4 +131,4 @@ def draw_layer_curves(
         *(f"subject_{n}" for n in subjects),
     )
     table = Table(key, title, tuple(Column(n) for n in names), tuple(rows))
-    return Drawing(key, title, caption, alt, render(figure, key, alt), table, width)
+    return finish(figure, key, title=title, caption=caption, alt=alt, table=table)

@@ -19,17 +19,19 @@ from brainsim.report.figures.canvas import (
     draw_legend,
     draw_subjects,
     draw_truth,
+    finish,
     legend_height_in,
     panels,
-    render,
     subject_handle,
     truth_handle,
 )
 from brainsim.report.palette import INK, MARKERS, SHARED_COLOUR, colour_families, order_families
 from brainsim.report.reduce import estimate_of
 from brainsim.report.tables import Cell, Column, Table, format_cell, format_interval
+from brainsim.report.words import count
 
 MAX_PARTS = 14  # more columns than this cannot be told apart below four panels
+LONG_TABLE = 45  # rows: nine systems in five streams are still read in one go
 SMALL_JOINT = 0.005  # below this R2, a share of it is noise
 
 
@@ -74,16 +76,17 @@ def tabulate_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -
         Column("unique_r2", "Unique R² (mean)"),
         Column("low", where="tsv"),
         Column("high", where="tsv"),
-        Column("interval", "[low, high]", where="page"),
+        Column("interval", "[low, high]", where="page" if partition.group else "tsv"),
         Column("error", "Error", where="both" if truth else "tsv"),
         Column("n_subjects", "Subjects"),
         Column("n_targets", "Targets"),
         *(Column(f"subject_{name}", where="tsv") for name in partition.subjects),
     )
     note = "Unique R² is a difference of cross-validated R² (no unit); targets are counted over all subjects."
-    if partition.interval:
+    if partition.interval and partition.group:
         note += f" [low, high]: {partition.interval}."
-    return Table(key, "Unique variance of each family in each stream", columns, tuple(rows), note)
+    title = "Unique variance of each family in each stream"
+    return Table(key, title, columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
 
 
 def draw_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -> Drawing:
@@ -110,13 +113,13 @@ def draw_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dr
     )
     caption = (
         "Unique variance of each family: cross-validated R² of all families minus R² of all families but this one, "
-        f"mean over the stream's targets. Bars: mean over n = {len(partition.subjects)} subjects; dots: subjects"
+        f"mean over the stream's targets. Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")
         + ". No unit; n of subjects and targets (all subjects) below each stream."
     )
-    svg = render(draw_grouped_bars(bars), key, alt)
-    return Drawing(key, "Unique variance by stream and family", caption, alt, svg, table, 7.2)
+    figure = draw_grouped_bars(bars)
+    return finish(figure, key, title="Unique variance by stream and family", caption=caption, alt=alt, table=table)
 
 
 def draw_recovery(partition: PartitionSet, truth: Truth, *, key: str) -> Drawing:
@@ -169,7 +172,7 @@ def draw_recovery(partition: PartitionSet, truth: Truth, *, key: str) -> Drawing
     )
     alt = f"Scatter of estimated against planted unique variance; {caption.split('. ', 1)[1]}"
     table = Table(key, "Planted and estimated unique variance", tuple(Column(c) for c in columns), rows)
-    return Drawing(key, "Recovery of the planted values", caption, alt, render(figure, key, alt), table, 4.3)
+    return finish(figure, key, title="Recovery of the planted values", caption=caption, alt=alt, table=table)
 
 
 def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Drawing:
@@ -223,13 +226,12 @@ def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
     )
     caption = (
         "Left: R² of all families together (bar height), as the sum of unique parts and everything shared by two or "
-        f"more families; dots: n = {len(partition.subjects)} subjects' joint R²"
+        f"more families; dots: n = {count(len(partition.subjects), 'subject')}, each with the joint R²"
         + (f"; whiskers: {partition.interval} of the joint R²" if partition.group_joint and partition.interval else "")
         + ". Negative parts (suppression, noise) hang below zero."
         + (" Right: Shapley values, which divide the shared parts evenly among those that share them." * has_shapley)
     )
-    width = 7.2 if has_shapley else 4.3
-    return Drawing(key, "Joint R² and its shares", caption, alt, render(figure, key, alt), table, width)
+    return finish(figure, key, title="Joint R² and its shares", caption=caption, alt=alt, table=table)
 
 
 def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Drawing | None:
@@ -288,12 +290,12 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         "Parts of the explained variance: each column is what exactly the marked families share (one mark: unique). "
         f"The {len(chosen)} of {len(partition.parts)} parts that are largest in any stream"
         + (f"; the other {left_out} are in the TSV" if left_out else "")
-        + f". Dots: n = {len(partition.subjects)} subjects"
+        + f". Dots: n = {count(len(partition.subjects), 'subject')}"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group_parts else "")
         + ". Parts may be negative (suppression, noise); all parts sum to the joint R²."
     )
     alt = f"Bars of the {len(chosen)} largest parts in {n_streams} streams over a matrix of families."
-    return Drawing(key, "Unique and shared parts", caption, alt, render(figure, key, alt), table, 7.2)
+    return finish(figure, key, title="Unique and shared parts", caption=caption, alt=alt, table=table)
 
 
 def _draw_matrix(axis: Axes, families: tuple[str, ...], parts: list[tuple[str, ...]], colours: dict[str, str]) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 
 from brainsim.report.content import RunQuality
-from brainsim.report.figures.canvas import Drawing, panels, render
+from brainsim.report.figures.canvas import Drawing, finish, panels
 from brainsim.report.tables import Cell, Column, Table
+from brainsim.report.words import count
 
 LONG_TABLE = 16  # rows; beyond this the figure tells more than the table
 
@@ -76,11 +77,11 @@ def draw_quality(runs: tuple[RunQuality, ...], *, key: str) -> Drawing | None:
     table = Table(key, "Quality measures of every run", columns, rows)
     alt = f"Dots of {len(known)} quality measures for {len(runs)} runs of {len(subjects)} subjects."
     caption = (
-        f"One dot per run (n = {len(runs)} runs, {len(subjects)} subjects); bar: median of the subject's runs. "
+        f"One dot per run (n = {count(len(runs), 'run')} of {count(len(subjects), 'subject')}); "
+        "bar: median of the subject's runs. "
         "tSNR: temporal signal-to-noise ratio, median over targets; FD: framewise displacement."
     )
-    width = 7.2 if len(known) > 1 else 4.3
-    return Drawing(key, "Quality of the runs", caption, alt, render(figure, key, alt), table, width)
+    return finish(figure, key, title="Quality of the runs", caption=caption, alt=alt, table=table)
 
 
 def _draw_strip(

@@ -13,13 +13,14 @@ from brainsim.report.figures.canvas import (
     draw_legend,
     draw_subjects,
     draw_zero,
+    finish,
     legend_height_in,
     panels,
-    render,
 )
 from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.reduce import over_subjects
 from brainsim.report.tables import Cell, Column, Table, format_cell
+from brainsim.report.words import count
 
 BIN = 0.05  # of r: narrow enough to see two humps, wide enough for a few hundred targets
 SHARES_ABOVE = (0.2, 0.5)
@@ -94,10 +95,10 @@ def draw_histograms(fit: FitSet, *, key: str) -> Drawing:
     alt = f"Histograms of cross-validated r over targets. Median: {medians}."
     caption = (
         "Cross-validated correlation between predicted and measured responses, over the targets of "
-        f"n = {len(fit.subjects)} subject{'s' * (len(fit.subjects) != 1)} (number of targets in each title); "
+        f"n = {count(len(fit.subjects), 'subject')} (number of targets in each title); "
         f"bins of {BIN:g}. Dashed: median ({medians})."
     )
-    return Drawing(key, "Prediction scores over targets", caption, alt, render(figure, key, alt), table, width)
+    return finish(figure, key, title="Prediction scores over targets", caption=caption, alt=alt, table=table)
 
 
 def draw_split(fit: FitSet, *, key: str) -> Drawing | None:
@@ -136,10 +137,10 @@ def draw_split(fit: FitSet, *, key: str) -> Drawing | None:
     alt = f"Bars of the split R² of {len(families)} families in {len(fit.streams)} streams."
     caption = (
         "The fitted model's R² split over its bands (product measure of the partial predictions), summed per family; "
-        f"dots: n = {len(fit.subjects)} subjects. This says how the model uses its bands; it is not unique variance: "
-        "what bands share is divided between them by the penalty."
+        f"dots: n = {count(len(fit.subjects), 'subject')}. This says how the model uses its bands; it "
+        "is not unique variance: what bands share is divided between them by the penalty."
     )
-    return Drawing(key, "How the fitted model uses its families", caption, alt, render(figure, key, alt), table, 7.2)
+    return finish(figure, key, title="How the fitted model uses its families", caption=caption, alt=alt, table=table)
 
 
 def _pool(parts: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from brainsim.report.content import RsaSet
 from brainsim.report.figures.bars import Bars, Item, draw_grouped_bars
-from brainsim.report.figures.canvas import Drawing, render
+from brainsim.report.figures.canvas import Drawing, finish
 from brainsim.report.palette import colour_families, order_families
 from brainsim.report.reduce import estimate_of
 from brainsim.report.tables import Cell, Column, Table, format_cell
+from brainsim.report.words import count
 
 TINTS = (0.0, 0.5, 0.75)  # first, second, third system of a family
 
@@ -60,12 +61,14 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
     )
     caption = (
         f"Similarity ({rsa.comparison or 'score'}) of model and brain RDMs ({rsa.distance or 'correlation'} distance), "
-        f"layers of a system combined, held-out runs. Bars: mean over n = {len(rsa.subjects)} "
-        f"subject{'s' * (len(rsa.subjects) != 1)}; dots: subjects"
+        f"layers of a system combined, held-out runs. Bars: mean over n = {count(len(rsa.subjects), 'subject')}; "
+        "dots: subjects"
         + (f"; whiskers: {rsa.interval}" if rsa.group and rsa.interval else "")
         + ("; grey: noise ceiling, lower to upper" if rsa.ceilings else "")
         + ". No unit."
     )
     table = Table(key, "RDM similarity of each system in each stream", columns, tuple(rows))
-    svg = render(draw_grouped_bars(bars, legend_columns=4), key, alt)
-    return Drawing(key, "Representational similarity by stream and system", caption, alt, svg, table, 7.2)
+    figure = draw_grouped_bars(bars, legend_columns=4)
+    return finish(
+        figure, key, title="Representational similarity by stream and system", caption=caption, alt=alt, table=table
+    )

@@ -1,0 +1,16 @@
+"""Turn lists and counts into words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def join_words(words: Iterable[str], *, last: str = "and") -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    found = [str(w) for w in words]
+    return found[0] if len(found) == 1 else ", ".join(found[:-1]) + f" {last} {found[-1]}" if found else ""
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Return "1 run" or "8 runs"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
