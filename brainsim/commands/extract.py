@@ -1,0 +1,255 @@
+"""Turn movies and model names into layer activations in the store: one decoding pass, one forward pass, all layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainsim.core.checks import check_choice, check_count, check_file
+from brainsim.core.errors import InvalidValueError
+from brainsim.core.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from brainsim.commands.extract_jobs import Job
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did, or would do.
+
+    Parameters
+    ----------
+    store : str
+        The store's path.
+    feature_sets : dict
+        Model -> feature set, the name under `activations/`.
+    stimuli : tuple of str
+        Names of the stimuli.
+    n_nodes_written, n_nodes_reused : int
+        Activations nodes made (to be made, in a dry run) and found complete.
+    n_clips, n_padded_clips : int
+        Clips over models and stimuli, and those whose window reaches beyond the movie.
+    bytes : int
+        Bytes of the activations written (to be written).
+    seconds : float
+        Wall time.
+    warnings : tuple of str
+        What the user must see.
+    dry_run : bool
+        Whether nothing was written.
+    plan : tuple of dict
+        In a dry run: one row per node: {node, model, layer, stimulus, n_clips, n_features, bytes, state}.
+    """
+
+    store: str
+    feature_sets: dict[str, str]
+    stimuli: tuple[str, ...]
+    n_nodes_written: int
+    n_nodes_reused: int
+    n_clips: int
+    n_padded_clips: int
+    bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
+    dry_run: bool = False
+    plan: tuple[dict[str, Any], ...] = ()
+
+
+def extract(
+    stimuli: Sequence[str | Path],
+    *,
+    models: Sequence[str],
+    store: str | Path = "store/brainsim.zarr",
+    layers: Sequence[str] = ("*",),
+    pool: str = "none",
+    dtype: str = "float32",
+    step_s: float = 1.0,
+    clip_window: str = "trailing",
+    frame_s: float | None = None,
+    axes: str = "tyx",
+    value_range: tuple[float, float] | None = None,
+    resize: str = "crop",
+    protocol: str = "default",
+    tap: str | None = None,
+    checkpoint: str | Path | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 8,
+    names: Sequence[str] | None = None,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> ExtractSummary:
+    """Extract the activations of models to movies into the store.
+
+    Every movie is decoded once for all models, every clip passes once through each model for all its layers. Nodes that
+    are complete are not made again; a run that broke off is continued by the same command. The same command run twice
+    loads no model and decodes nothing the second time.
+
+    Parameters
+    ----------
+    stimuli : sequence of path
+        Videos, arrays (.npy, .npz) or folders of images.
+    models : sequence of str
+        Names or globs of model rows.
+    store : path
+        The store; made where there is none.
+    layers : sequence of str
+        Globs of layer names; one that no layer of any model matches is an error.
+    pool : str
+        What is done to activations before they are stored: "none", "mean" (over all but the
+        channels) or "spatial-2x2" (over time and each quarter of the picture).
+    dtype : {"float32", "float16"}
+        How they are stored; values beyond float16 are an error.
+    step_s : float
+        Seconds from one clip to the next.
+    clip_window : {"trailing", "centred"}
+        Whether a clip ends at its reference time or lies around it.
+    frame_s : float, optional
+        Seconds per frame of arrays, or per image.
+    axes : {"tyx", "txy"}
+        Axes of arrays.
+    value_range : (float, float), optional
+        Values of black and white in arrays.
+    resize : {"crop", "stretch", "pad"}
+        How frames are brought to a model's size; see `brainsim.stimuli.iter_frames`.
+    protocol : str
+        "default" or "study"; see docs/systems.md.
+    tap : str, optional
+        Another set of layers of the models ("mlp-out", "residual").
+    checkpoint : path, optional
+        Weights of the one model named.
+    random_weights : bool
+        Untrained control, from `seed`.
+    seed : int
+        Seed of random weights and masks.
+    device : str
+        "auto", "cpu", "cuda", "cuda:0".
+    batch_size : int
+        Clips per forward pass.
+    names : sequence of str, optional
+        Names of the stimuli in the store; default: the files' stems.
+    dry_run : bool
+        Say what would be done.
+    overwrite : bool
+        Make nodes anew that are complete, also of another movie of the same name.
+    progress : Progress
+        Told about each movie.
+
+    Returns
+    -------
+    ExtractSummary
+
+    Raises
+    ------
+    InvalidValueError, UnknownNameError, InputFileError
+        An option, a name or a file that is not right.
+    NumericalError
+        Activations that are not finite: nothing of that model and movie is kept.
+    StoreError
+        No space, or nodes of the same name from another movie.
+    """
+    from brainsim.commands import extract_jobs as plans
+    from brainsim.stimuli import CLIP_WINDOWS, RESIZES, open_stimulus
+
+    begin_s = time.perf_counter()
+    check_choice("pool", pool, plans.POOL_NAMES)
+    check_choice("dtype", dtype, plans.DTYPES)
+    check_choice("resize", resize, RESIZES)
+    check_choice("clip_window", clip_window, CLIP_WINDOWS)
+    check_count("batch_size", batch_size)
+    options = plans.ExtractOptions(
+        layers=_as_tuple(layers),
+        pool=pool,
+        dtype=dtype,
+        step_s=float(step_s),
+        clip_window=clip_window,
+        resize=resize,
+        protocol=protocol,
+        tap=tap,
+        checkpoint=None if checkpoint is None else check_file(checkpoint, what="checkpoint"),
+        random_weights=random_weights,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
+    rows = plans.find_models(_as_tuple(models), options)
+    paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
+    _check_names(paths, names)
+    opened = [
+        open_stimulus(path, name=name, frame_s=frame_s, axes=axes, value_range=value_range)
+        for path, name in zip(paths, names or (None,) * len(paths), strict=True)
+    ]
+    _check_distinct([stimulus.name for stimulus in opened], paths)
+    box = plans.open_store(Path(store), dry_run=dry_run)
+    jobs = plans.plan_jobs(rows, opened, options, box)
+    summary = ExtractSummary(
+        store=str(store),
+        feature_sets={job.row.name: job.feature_set for job in jobs},
+        stimuli=tuple(stimulus.name for stimulus in opened),
+        n_nodes_written=sum(len(job.missing) for job in jobs),
+        n_nodes_reused=sum(len(job.layers) - len(job.missing) for job in jobs),
+        n_clips=sum(job.plan.n_clips for job in jobs),
+        n_padded_clips=sum(job.plan.n_padded for job in jobs),
+        bytes=0,
+        seconds=0.0,
+        warnings=_collect_warnings(jobs),
+        dry_run=dry_run,
+    )
+    for warning in summary.warnings:
+        progress.warn(warning)
+    todo = [job for job in jobs if job.missing]
+    plan: tuple[dict[str, Any], ...] = ()
+    n_bytes = 0
+    if box is None or dry_run:
+        plan = tuple(plans.describe_jobs(jobs, options))
+        n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
+    elif todo:
+        from brainsim.commands.extract_run import load_models, run_jobs, write_stimulus  # brings torch
+
+        sizes = plans.describe_jobs(todo, options)
+        plans.check_room(sizes, Path(store))
+        loaded = load_models(todo, options, progress)
+        for stimulus in opened:
+            write_stimulus(box, stimulus, overwrite=overwrite)
+            own = [job for job in todo if job.stimulus is stimulus]
+            for group in plans.group_jobs(own, sizes):
+                n_bytes += run_jobs(group, loaded, options, box, progress)
+    return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
+
+
+def _as_tuple(words: str | Sequence[str]) -> tuple[str, ...]:
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _check_names(paths: Sequence[str | Path], names: Sequence[str] | None) -> None:
+    if not paths:
+        raise InvalidValueError("no stimuli given; at least one movie, array or folder of images is needed.")
+    if names is not None and len(names) != len(paths):
+        raise InvalidValueError(f"{len(names)} names for {len(paths)} stimuli; one each is wanted.")
+
+
+def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            first = paths[names.index(name)]
+            raise InvalidValueError(
+                f"{first} and {paths[index]} would both be called {name!r} in the store.",
+                hint="--names gives each stimulus a name of its own",
+            )
+
+
+def _collect_warnings(jobs: Sequence[Job]) -> tuple[str, ...]:
+    padded = {job.row.name: 0 for job in jobs}
+    for job in jobs:
+        padded[job.row.name] += job.plan.n_padded
+    return tuple(
+        f"{model}: the windows of {n} clips reach beyond their movie; its first or last frame is repeated there."
+        for model, n in padded.items()
+        if n
+    )

@@ -1,0 +1,258 @@
+"""Turn models, stimuli and a store into jobs: which activations are missing, and how large they will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainsim.core.errors import InvalidValueError, StoreError, UnknownNameError
+from brainsim.core.provenance import digest
+from brainsim.core.registry import suggest, unknown_name
+from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
+from brainsim.models import MODELS, ModelRow, weights_key
+from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
+from brainsim.store import Store
+
+# Counts up when the same options come to give other numbers: nodes of the older format are then not reused.
+ACTIVATIONS_FORMAT = 1
+DTYPES = ("float32", "float16")
+# The names in models.pooling.POOLS, which imports torch.
+POOL_NAMES = ("none", "mean", "spatial-2x2")
+# Share of the free memory that unwritten chunks may take; the rest is for models and batches.
+BUFFER_SHARE = 0.4
+# What a store writer holds at most: one chunk.
+CHUNK_BYTES, CHUNK_ROWS = 32 * 2**20, 300
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What is the same for every model and stimulus; see `brainsim.commands.extract.extract`."""
+
+    layers: tuple[str, ...]
+    pool: str
+    dtype: str
+    step_s: float
+    clip_window: str
+    resize: str
+    protocol: str
+    tap: str | None
+    checkpoint: Path | None
+    random_weights: bool
+    seed: int
+    device: str
+    batch_size: int
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model on one stimulus: the nodes it has, and those still to be made.
+
+    Parameters
+    ----------
+    row : ModelRow
+        The model.
+    feature_set : str
+        Name under `activations/`: the model, and a digest of everything but layer and stimulus.
+    key : dict
+        Everything but layer and stimulus.
+    stimulus : Stimulus
+        What it watches.
+    plan : ClipPlan
+        Its clips.
+    layers, missing : tuple of str
+        Layers asked for, and those whose node is not complete.
+    """
+
+    row: ModelRow
+    feature_set: str
+    key: dict[str, Any]
+    stimulus: Stimulus
+    plan: ClipPlan
+    layers: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def node(self, layer: str) -> str:
+        """Return the path of a layer's node."""
+        return f"activations/{self.feature_set}/{layer}/{self.stimulus.name}"
+
+    def node_key(self, layer: str) -> dict[str, Any]:
+        """Return everything that makes a layer's node."""
+        return {**self.key, "layer": layer, "stimulus": self.stimulus.digest}
+
+
+def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[ModelRow, tuple[str, ...]]]:
+    """Return the rows that names and globs stand for, in the registry's order, with the layers asked of each.
+
+    Raises
+    ------
+    UnknownNameError
+        A name, a glob or a layer glob that matches nothing: near misses are named.
+    InvalidValueError
+        A checkpoint for several models.
+    """
+    if not names:
+        raise InvalidValueError("no models given; at least one name or glob is needed.", hint="brainsim models list")
+    chosen: dict[str, ModelRow] = {}
+    for name in names:
+        matches = [known for known in MODELS if fnmatchcase(known, name)]
+        if not matches:
+            raise unknown_name("model", name, list(MODELS), hint="brainsim models list")
+        chosen.update({match: MODELS[match] for match in matches})
+    rows = [row for name, row in MODELS.items() if name in chosen]
+    if options.checkpoint is not None and len(rows) > 1:
+        raise InvalidValueError(
+            f"one checkpoint for {len(rows)} models ({', '.join(row.name for row in rows)}); it fits one.",
+            hint="extract model by model where each has a file of its own",
+        )
+    taps = {row.name: row.layers(options.tap) for row in rows}
+    every = list(dict.fromkeys(tap for found in taps.values() for tap in found))
+    for glob in options.layers:
+        if not any(fnmatchcase(tap, glob) for tap in every):
+            raise UnknownNameError(
+                f"no layer of {', '.join(row.name for row in rows)} matches {glob!r}; {suggest(glob, every)}",
+                hint=f"brainsim models show {rows[0].name}",
+            )
+    layers = {
+        name: tuple(tap for tap in found if any(fnmatchcase(tap, g) for g in options.layers))
+        for name, found in taps.items()
+    }
+    return [(row, layers[row.name]) for row in rows if layers[row.name]]
+
+
+def plan_jobs(
+    rows: Sequence[tuple[ModelRow, tuple[str, ...]]],
+    stimuli: Sequence[Stimulus],
+    options: ExtractOptions,
+    store: Store | None,
+) -> list[Job]:
+    """Return one job per stimulus and model; nothing is loaded or decoded.
+
+    Raises
+    ------
+    InvalidValueError
+        Where the store holds another movie under a stimulus's name and `overwrite` is off.
+    """
+    jobs = []
+    for stimulus in stimuli:
+        _check_same_movie(stimulus, store, options)
+        for row, layers in rows:
+            key = feature_key(row, options)
+            shown = row.protocol(options.protocol).input
+            plan = plan_clips(
+                stimulus,
+                n_frames=shown.n_frames,
+                frame_stride=shown.frame_stride,
+                step_s=options.step_s,
+                window=options.clip_window,
+            )
+            job = Job(row, f"{row.name}@{digest(key)[:8]}", key, stimulus, plan, layers, ())
+            missing = tuple(
+                layer
+                for layer in layers
+                if options.overwrite or store is None or not store.has(job.node(layer), key=job.node_key(layer))
+            )
+            jobs.append(Job(row, job.feature_set, key, stimulus, plan, layers, missing))
+    return jobs
+
+
+def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
+    """Return everything that makes a model's activations but layer and stimulus."""
+    return {
+        "format": ACTIVATIONS_FORMAT,
+        "model": row.name,
+        **weights_key(
+            row.name,
+            protocol=options.protocol,
+            checkpoint=options.checkpoint,
+            random_weights=options.random_weights,
+            seed=options.seed,
+        ),
+        "protocol": options.protocol,
+        "pool": options.pool,
+        "dtype": options.dtype,
+        "step_s": options.step_s,
+        "clip_window": options.clip_window,
+        "resize": options.resize,
+    }
+
+
+def open_store(path: Path, *, dry_run: bool) -> Store | None:
+    """Open the store, and make it where there is none; a dry run makes nothing and returns None then."""
+    if not dry_run:
+        return Store(path, "a")
+    return Store(path, "r") if path.exists() else None
+
+
+def describe_jobs(jobs: Sequence[Job], options: ExtractOptions) -> list[dict[str, Any]]:
+    """Return one row per node of the jobs: what it holds, how large it is, and whether it is there.
+
+    Shapes come from the networks without weights; nothing is computed or fetched.
+    """
+    from brainsim.models import TapInfo, tap_infos
+    from brainsim.models.pooling import count_features
+
+    taps: dict[str, dict[str, TapInfo]] = {}
+    rows = []
+    for job in jobs:
+        name = job.row.name
+        if name not in taps:
+            taps[name] = {t.name: t for t in tap_infos(name, protocol=options.protocol, tap=options.tap)}
+        for layer in job.layers:
+            n_features = count_features(options.pool, taps[name][layer])
+            rows.append(
+                {
+                    "node": job.node(layer),
+                    "model": name,
+                    "layer": layer,
+                    "stimulus": job.stimulus.name,
+                    "n_clips": job.plan.n_clips,
+                    "n_features": n_features,
+                    "bytes": job.plan.n_clips * n_features * np.dtype(options.dtype).itemsize,
+                    "state": "write" if layer in job.missing else "reuse",
+                }
+            )
+    return rows
+
+
+def check_room(rows: Sequence[dict[str, Any]], store: Path) -> None:
+    """Raise StoreError where the disk cannot hold what `describe_jobs` says will be written."""
+    needed, free = sum(row["bytes"] for row in rows if row["state"] == "write"), disk_free_bytes(store)
+    if needed > free:
+        raise StoreError(
+            f"{format_bytes(needed)} of activations do not fit into the {format_bytes(free)} free at {store}.",
+            hint="--layers, --pool mean, --dtype float16 or a larger --step-s make less; --dry-run says how much",
+        )
+
+
+def group_jobs(jobs: Sequence[Job], rows: Sequence[dict[str, Any]]) -> list[list[Job]]:
+    """Return the jobs of one stimulus in groups whose unwritten chunks fit into memory; nearly always one group."""
+    budget, held = BUFFER_SHARE * memory_free_bytes(), 0.0
+    sizes = {row["node"]: row["bytes"] / max(row["n_clips"], 1) for row in rows}
+    groups: list[list[Job]] = [[]]
+    for job in jobs:
+        per_clip = [sizes[job.node(layer)] for layer in job.missing]
+        need = sum(max(min(CHUNK_BYTES, size * min(CHUNK_ROWS, job.plan.n_clips)), size) for size in per_clip)
+        if groups[-1] and held + need > budget:
+            groups.append([])
+            held = 0.0
+        groups[-1].append(job)
+        held += need
+    return groups
+
+
+def _check_same_movie(stimulus: Stimulus, store: Store | None, options: ExtractOptions) -> None:
+    node = f"stimuli/{stimulus.name}"
+    if store is None or options.overwrite or not store.has(node):
+        return
+    if store.info(node).key != {"stimulus": stimulus.digest}:
+        raise InvalidValueError(
+            f"the store holds another movie under the name {stimulus.name!r} than {stimulus.path} (its bytes or "
+            "options differ).",
+            hint="--names gives this one a name of its own; --overwrite replaces the other",
+        )

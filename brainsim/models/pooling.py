@@ -1,0 +1,58 @@
+"""Turn a layer's activations into the features that are stored: all of them, or averages over space and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from brainsim.core.errors import InvalidValueError
+from brainsim.models.taps import TapInfo
+
+Pool = Callable[[Tensor, TapInfo], Tensor]  # (n_clips, *tap.shape) -> (n_clips, n_features)
+
+
+def pool_none(values: Tensor, tap: TapInfo) -> Tensor:
+    """Return every activation, flattened in the layer's own order."""
+    return values.flatten(1)
+
+
+def pool_mean(values: Tensor, tap: TapInfo) -> Tensor:
+    """Return each channel's mean over space and tokens; tokens that stand for the whole clip are left out."""
+    places = _places_by_channels(values, tap)  # (n_clips, n_places, n_channels)
+    return places.mean(dim=1)
+
+
+def pool_spatial(values: Tensor, tap: TapInfo) -> Tensor:
+    """Return each channel's mean in each quarter of the picture, over time; ordered by channel, then row, column."""
+    n_clips, n_channels = values.shape[0], values.shape[tap.channel_axis + 1]
+    places = _places_by_channels(values, tap).transpose(1, 2)  # (n_clips, n_channels, n_places)
+    if tap.grid is not None:
+        maps = places.reshape(n_clips, n_channels, *tap.grid).mean(dim=2)
+    elif len(tap.shape) == 3:
+        sides = [n for axis, n in enumerate(tap.shape) if axis != tap.channel_axis]
+        maps = places.reshape(n_clips, n_channels, *sides)
+    elif len(tap.shape) == 1:
+        return values
+    else:
+        raise InvalidValueError(
+            f"layer {tap.name!r} of shape {tap.shape} has no known place for each token; spatial pooling needs one.",
+            hint="--pool none or --pool mean",
+        )
+    size = (min(2, maps.shape[2]), min(2, maps.shape[3]))  # a map of 1 x 1 stays one
+    return torch.nn.functional.adaptive_avg_pool2d(maps, size).flatten(1)
+
+
+POOLS: dict[str, Pool] = {"none": pool_none, "mean": pool_mean, "spatial-2x2": pool_spatial}
+
+
+def count_features(pool: str, tap: TapInfo) -> int:
+    """Return how many features per clip a pool leaves of a layer; nothing is computed."""
+    return int(POOLS[pool](torch.empty((1, *tap.shape), device="meta"), tap).shape[1])
+
+
+def _places_by_channels(values: Tensor, tap: TapInfo) -> Tensor:
+    """Return (n_clips, n_places, n_channels), without class tokens."""
+    places = values.movedim(tap.channel_axis + 1, -1).flatten(1, -2) if len(tap.shape) > 1 else values.unsqueeze(1)
+    return places[:, tap.n_class_tokens :] if tap.n_class_tokens else places
