@@ -1,0 +1,113 @@
+"""Turn what a user asks of a model into the key of its weights, without loading torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
+from brainsim.core.provenance import digest, digest_file
+from brainsim.models.catalogue import MODELS
+from brainsim.models.rows import ModelRow
+
+# Part of the key of random weights: how random_weights.py draws them.
+RANDOM_RECIPE = "fan-in-1"
+
+
+def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bool) -> str:
+    """Return which weights are meant: "checkpoint", "random", "hub" or "none".
+
+    Raises
+    ------
+    InvalidValueError
+        A checkpoint for a model without weights, or together with random weights.
+    CheckpointError
+        No choice was made and the row has no public weights.
+    """
+    if checkpoint is not None and random_weights:
+        raise InvalidValueError("--checkpoint and --random-weights are both given; at most one is allowed.")
+    if row.weights.kind == "none":
+        if checkpoint is not None:
+            raise InvalidValueError(f"{row.name} has no weights; --checkpoint {checkpoint} cannot be loaded into it.")
+        return "none"
+    if checkpoint is not None:
+        return "checkpoint"
+    if random_weights or row.weights.kind == "random":
+        return "random"
+    if row.weights.kind == "file":
+        raise CheckpointError(
+            f"{row.name} has no public weights that a library can fetch; a file is needed: "
+            f"{' or '.join(row.weights.files) or row.weights.identifier}.",
+            hint=f"--checkpoint PATH, or --random-weights for an untrained control (brainsim models show {row.name})",
+        )
+    return "hub"
+
+
+def weights_key(
+    name: str,
+    *,
+    protocol: str = "default",
+    checkpoint: Path | str | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return what tells one set of weights, and the network they go into, from every other.
+
+    Parameters
+    ----------
+    name : str
+        Row's name.
+    protocol : {"default", "study"}
+        Part of the network where it masks tokens.
+    checkpoint : Path, optional
+        File or folder; its bytes are digested.
+    random_weights : bool
+        Draw the weights.
+    seed : int
+        Of random weights and random masks; left out of the key where nothing is drawn.
+
+    Returns
+    -------
+    dict
+        JSON-able: {"row", "weights": {"file" | "random" | "hub" | "none": …}, "mask_seed" where masks are drawn}.
+    """
+    row = MODELS[name]
+    path = None if checkpoint is None else Path(checkpoint)
+    kind = choose_weights(row, checkpoint=path, random_weights=random_weights)
+    key: dict[str, Any] = {"row": row.identity(protocol)}
+    if kind == "checkpoint" and path is not None:
+        key["weights"] = {"file": digest_checkpoint(path)}
+    elif kind == "random":
+        key["weights"] = {"random": seed, "recipe": RANDOM_RECIPE}
+    elif kind == "hub":
+        key["weights"] = {"hub": f"{row.weights.kind}:{row.weights.identifier}"}
+    else:
+        key["weights"] = {"none": True}
+    if row.protocol(protocol).random_mask:
+        key["mask_seed"] = seed
+    return key
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the weight files of a checkpoint: the file itself, or those of a transformers folder.
+
+    Raises
+    ------
+    InputFileError
+        Nothing there, or a folder without weights.
+    """
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise InputFileError(f"no checkpoint at {path}.", hint="give --checkpoint a file, or a transformers folder")
+    for pattern in ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin"):
+        found = sorted(path.glob(pattern))
+        if found:
+            return found
+    raise InputFileError(f"{path} holds neither model.safetensors nor pytorch_model.bin; a transformers folder does.")
+
+
+def digest_checkpoint(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint's bytes: of the file, or of a folder's weight files in order."""
+    files = checkpoint_files(path)
+    return digest_file(files[0]) if len(files) == 1 else digest([digest_file(f) for f in files])

@@ -1,0 +1,288 @@
+"""Turn a model's name into a network with weights that gives the activations of its layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from brainsim.core.checks import check_choice
+from brainsim.core.errors import CheckpointError, DeviceError, InvalidValueError
+from brainsim.core.provenance import digest
+from brainsim.core.registry import unknown_name
+from brainsim.core.seeds import named_seed
+from brainsim.models.catalogue import MODELS
+from brainsim.models.checkpoints import fill_network, read_checkpoint
+from brainsim.models.keys import choose_weights, weights_key
+from brainsim.models.network import Network, State
+from brainsim.models.networks.masking import RandomMask
+from brainsim.models.random_weights import draw_weights
+from brainsim.models.rows import PROTOCOLS, InputSpec, ModelRow, ProtocolSpec
+from brainsim.models.taps import TapInfo, capture, trace_taps
+
+
+class LoadedModel:
+    """A network with weights, and the way from frames to the activations of its layers.
+
+    Parameters
+    ----------
+    row : ModelRow
+        What it is.
+    spec : ProtocolSpec
+        How it is run.
+    network : Network
+        Its module: in eval mode, on `device`.
+    taps : tuple of TapInfo
+        Its layers in order of depth.
+    weights_digest : str
+        SHA-256 that tells its weights from any others.
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(
+        self,
+        row: ModelRow,
+        *,
+        spec: ProtocolSpec,
+        network: Network,
+        taps: tuple[TapInfo, ...],
+        weights_digest: str,
+        device: torch.device,
+    ) -> None:
+        self.row = row
+        self.spec = spec
+        self.network = network
+        self.taps = taps
+        self.weights_digest = weights_digest
+        self.device = device
+
+    @property
+    def input(self) -> InputSpec:
+        """What the network is shown in this protocol."""
+        return self.spec.input
+
+    def prepare(self, frames: np.ndarray) -> Tensor:
+        """Return frames as the network takes them: scaled, normalised and laid out, float32 on the model's device.
+
+        Parameters
+        ----------
+        frames : ndarray of uint8, (n_clips, n_frames, height, width, 3)
+            RGB, already of the input's size.
+
+        Raises
+        ------
+        InvalidValueError
+            Another dtype or shape; a wrong number of frames is never padded or cut.
+        """
+        spec = self.input
+        expected = (spec.n_frames, *spec.size, 3)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != expected or not len(frames):
+            raise InvalidValueError(
+                f"{self.row.name} was given frames of {frames.dtype} {frames.shape}; it takes uint8 "
+                f"(n_clips, {', '.join(map(str, expected))})."
+            )
+        # A copy: a caller's array may be read-only, and is never changed.
+        x = torch.from_numpy(frames.copy()).to(self.device)
+        x = x.permute(0, 1, 4, 2, 3).to(torch.float32) / spec.divisor  # (B, T, 3, H, W)
+        mean = torch.tensor(spec.mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(spec.std, device=self.device).view(3, 1, 1)
+        return lay_out((x - mean) / std, spec.layout)
+
+    def activations(self, frames: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return the outputs of layers for a batch of clips, from one forward pass.
+
+        Parameters
+        ----------
+        frames : ndarray of uint8, (n_clips, n_frames, height, width, 3)
+            RGB, of the input's size.
+        layers : sequence of str, optional
+            Names of modules; default: all taps. Any module of the network may be named, not only taps.
+
+        Returns
+        -------
+        dict of str to Tensor, (n_clips, *shape)
+            float32, on the model's device, in the order of `layers`; copies that nothing else changes.
+
+        Raises
+        ------
+        UnknownNameError
+            A layer that the network does not have.
+        """
+        names = [tap.name for tap in self.taps] if layers is None else list(layers)
+        batch = self.prepare(frames)
+        with torch.inference_mode(), _exact_float32(self.device), capture(self.network.module, names) as outputs:
+            self.network.forward(batch)
+        absent = [name for name in names if name not in outputs]
+        if absent:
+            raise unknown_name("layer that runs", absent[0], list(outputs))
+        return {name: outputs[name] for name in names}
+
+
+def lay_out(x: Tensor, layout: str) -> Tensor:
+    """Return frames (B, T, 3, H, W) in one of the layouts of `rows.LAYOUTS`."""
+    if layout == "image":
+        return x[:, 0]  # (B, 3, H, W)
+    if layout == "channels-frames":
+        return x.transpose(1, 2).contiguous()  # (B, 3, T, H, W)
+    if layout == "stacked":
+        return x.transpose(1, 2).flatten(1, 2)  # (B, 3 T, H, W)
+    return x  # (B, T, 3, H, W)
+
+
+def load_model(
+    name: str,
+    *,
+    protocol: str = "default",
+    checkpoint: Path | str | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    tap: str | None = None,
+) -> LoadedModel:
+    """Load a model: build its network, fill its weights, find its layers.
+
+    Parameters
+    ----------
+    name : str
+        Row's name; see `brainsim.models.MODELS`.
+    protocol : {"default", "study"}
+        As the system was trained, or as the study's scripts ran it.
+    checkpoint : Path, optional
+        File or transformers folder in any published layout of this row.
+    random_weights : bool
+        Draw the weights: the untrained control. Rows whose weights are always random need no flag.
+    seed : int
+        Of random weights and random masks.
+    device : str
+        "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where there is one.
+    tap : str, optional
+        Another set of taps of the row ("mlp-out", "residual").
+
+    Raises
+    ------
+    UnknownNameError
+        No such model.
+    CheckpointError
+        Weights that do not fit, or cannot be had.
+    """
+    row = MODELS[name]
+    spec = row.protocol(protocol)
+    layers = row.layers(tap)
+    path = None if checkpoint is None else Path(checkpoint)
+    kind = choose_weights(row, checkpoint=path, random_weights=random_weights)
+    target = find_device(device)
+    # Libraries draw starting weights from torch's global generator: lend them a copy of it.
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(row, protocol)
+    weights_digest = _fill(network, row, kind=kind, path=path, seed=seed, protocol=protocol)
+    network.module.eval()
+    network.module.requires_grad_(False)
+    taps = trace_taps(network, layers, batch_shape(spec.input))
+    for module in network.module.modules():
+        if isinstance(module, RandomMask):
+            module.reseed(named_seed(seed, name, "mask"))
+    network.module.to(target)
+    return LoadedModel(row, spec=spec, network=network, taps=taps, weights_digest=weights_digest, device=target)
+
+
+def tap_infos(name: str, *, protocol: str = "default", tap: str | None = None) -> tuple[TapInfo, ...]:
+    """Return the layers of a model with their shapes, without weights: nothing is computed or fetched."""
+    row = MODELS[name]
+    with torch.device("meta"):
+        network = build_network(row, protocol)
+    network.module.eval()
+    return trace_taps(network, row.layers(tap), batch_shape(row.protocol(protocol).input))
+
+
+def build_network(row: ModelRow, protocol: str = "default") -> Network:
+    """Call the row's `load` function: the network as its library starts it."""
+    check_choice("protocol", protocol, PROTOCOLS)
+    module_name, _, function = row.load.partition(":")
+    return cast("Network", getattr(import_module(module_name), function)(row, protocol))
+
+
+def batch_shape(spec: InputSpec) -> tuple[int, ...]:
+    """Return the shape of one prepared clip, with a batch axis of 1."""
+    return tuple(lay_out(torch.empty(1, spec.n_frames, 3, *spec.size, device="meta"), spec.layout).shape)
+
+
+def find_device(device: str) -> torch.device:
+    """Return the torch device of a name; "auto" takes a GPU where there is one.
+
+    Raises
+    ------
+    DeviceError
+        A device that this machine does not have.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(f"device {device!r} cannot be used here ({reason}).", hint="--device auto or cpu") from error
+    return found
+
+
+def _fill(network: Network, row: ModelRow, *, kind: str, path: Path | None, seed: int, protocol: str) -> str:
+    if kind == "random":
+        draw_weights(network.module, seed=seed, name=row.name)
+    elif kind == "checkpoint" and path is not None:
+        state = network.convert(read_checkpoint(path))
+        fill_network(network.module, state, name=row.name, source=str(path))
+    elif kind == "hub":
+        state = network.convert(_fetch(network, row))
+        fill_network(network.module, state, name=row.name, source=row.weights.identifier)
+    if kind in ("checkpoint", "hub"):
+        return digest_state(network.module)
+    return digest(weights_key(row.name, protocol=protocol, random_weights=kind == "random", seed=seed))
+
+
+def _fetch(network: Network, row: ModelRow) -> State:
+    if network.fetch is None:
+        raise CheckpointError(f"{row.name} has no loader for its public weights.", hint="--checkpoint PATH")
+    try:
+        return network.fetch()
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise CheckpointError(
+            f"the public weights of {row.name} ({row.weights.kind}: {row.weights.identifier}) could not be fetched "
+            f"({reason}).",
+            hint=f"fetch {' or '.join(row.weights.files)} elsewhere and pass it with --checkpoint PATH",
+        ) from error
+
+
+def digest_state(module: nn.Module) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and bytes of a network's state dict, in order of name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+@contextmanager
+def _exact_float32(device: torch.device) -> Iterator[None]:
+    """Keep cuDNN's convolutions from rounding to TF32 (1e-3) for the length of a `with` block."""
+    if device.type != "cuda":
+        yield
+        return
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed

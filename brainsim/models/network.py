@@ -1,0 +1,47 @@
+"""Turn a row into a network whose weights are still to be filled: what a family's `load` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]
+
+
+def keep_names(state: State) -> dict[str, Tensor]:
+    """Return a state dict as it is: for files that use the network's own names."""
+    return dict(state)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what its weights files look like.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its modules bear the names of the row's taps.
+    run : callable, optional
+        Runs one forward pass on a prepared batch; default: calls the module.
+    convert : callable
+        Turns the state dict of any published file into the module's names; drops what belongs to a decoder.
+    fetch : callable, optional
+        Returns the state dict of the public weights through their library's own loader.
+    n_class_tokens : int
+        Tokens before the patch tokens.
+    token_grid : (int, int, int), optional
+        Time, height and width of the patch tokens, for transformers whose tokens are complete and in order.
+    """
+
+    module: nn.Module
+    run: Callable[[Tensor], object] | None = None
+    convert: Callable[[State], dict[str, Tensor]] = keep_names
+    fetch: Callable[[], State] | None = None
+    n_class_tokens: int = 0
+    token_grid: tuple[int, int, int] | None = None
+
+    def forward(self, batch: Tensor) -> None:
+        """Run one forward pass; what it gives is read through taps."""
+        (self.run or self.module)(batch)

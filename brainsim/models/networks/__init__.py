@@ -1,0 +1,1 @@
+"""Networks that no installed library has: the flow network, the tubelet transformer, masks."""

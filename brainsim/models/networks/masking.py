@@ -1,0 +1,41 @@
+"""Turn patch tokens into the random quarter that a masked autoencoder's encoder sees, shuffled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RandomMask(nn.Module):
+    """Drop a share of the patch tokens at random, anew for every clip, and shuffle the rest.
+
+    The order is that of sorted uniform noise, as in MAE's own code and in transformers. Noise is drawn clip by clip
+    from a generator of its own, so that a batch of 8 draws what 8 batches of 1 draw.
+
+    Parameters
+    ----------
+    share : float
+        Share of patch tokens to drop, below 1.
+    n_class_tokens : int
+        Leading tokens that stay.
+    """
+
+    def __init__(self, share: float, *, n_class_tokens: int) -> None:
+        super().__init__()
+        self.share = share
+        self.n_class_tokens = n_class_tokens
+        self.generator = torch.Generator()
+
+    def reseed(self, seed: int) -> None:
+        """Start the noise afresh."""
+        self.generator.manual_seed(seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (n, n_class_tokens + kept, width) from tokens (n, n_class_tokens + n_patches, width)."""
+        class_tokens, patches = x[:, : self.n_class_tokens], x[:, self.n_class_tokens :]
+        n, n_patches, width = patches.shape
+        n_kept = int(n_patches * (1 - self.share))
+        noise = torch.rand(n, n_patches, generator=self.generator)
+        kept = noise.argsort(dim=1, stable=True)[:, :n_kept].to(x.device)  # (n, n_kept)
+        seen = patches.gather(1, kept[:, :, None].expand(-1, -1, width))
+        return torch.cat([class_tokens, seen], dim=1)

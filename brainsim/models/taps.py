@@ -1,0 +1,132 @@
+"""Turn one forward pass into the activations of many layers: hooks that clone and are always removed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from brainsim.core.errors import InvalidValueError
+from brainsim.core.registry import unknown_name
+from brainsim.models.network import Network
+
+
+@dataclass(frozen=True)
+class TapInfo:
+    """One layer's output for one clip.
+
+    Parameters
+    ----------
+    name : str
+        Module name.
+    shape : tuple of int
+        Shape without the batch axis.
+    channel_axis : int
+        Axis of `shape` that holds channels; the others are space, time or tokens.
+    n_class_tokens : int
+        Leading tokens that stand for the whole clip.
+    grid : (int, int, int), optional
+        Time, height and width of the tokens after those; None for maps, and where tokens are dropped or shuffled.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    channel_axis: int
+    n_class_tokens: int = 0
+    grid: tuple[int, int, int] | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of features when flattened."""
+        return math.prod(self.shape)
+
+
+def find_modules(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the named submodules.
+
+    Raises
+    ------
+    UnknownNameError
+        A name that no submodule has; near misses are shown.
+    """
+    known = dict(module.named_modules())
+    for name in names:
+        if name not in known or not name:
+            raise unknown_name("layer", name, [n for n in known if n])
+    return {name: known[name] for name in names}
+
+
+@contextmanager
+def capture(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of the named submodules during forward passes inside a `with` block.
+
+    Outputs are cloned at once: the next module may work in place (ResNet's ReLU overwrites what its batch norm gave).
+    Hooks are removed when the block is left, by an exception too.
+    """
+    outputs: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for name, submodule in find_modules(module, names).items():
+
+            def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
+                first = output[0] if isinstance(output, tuple | list) else output
+                if not isinstance(first, Tensor):
+                    raise InvalidValueError(f"layer {name!r} gives {type(first).__name__}; a tensor is wanted.")
+                if name in outputs:
+                    raise InvalidValueError(
+                        f"layer {name!r} runs twice in one forward pass; tap a module that runs once."
+                    )
+                outputs[name] = first.detach().clone()
+
+            handles.append(submodule.register_forward_hook(keep))
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def describe_tap(name: str, shape: tuple[int, ...], network: Network) -> TapInfo:
+    """Return what is known of a tap from its shape per clip: tokens x width, or channels first."""
+    if len(shape) == 2:  # (n_tokens, width)
+        grid = network.token_grid
+        complete = grid is not None and shape[0] == network.n_class_tokens + math.prod(grid)
+        return TapInfo(name, shape, 1, network.n_class_tokens, grid if complete else None)
+    return TapInfo(name, shape, 0)
+
+
+def trace_taps(network: Network, names: Sequence[str], batch_shape: tuple[int, ...]) -> tuple[TapInfo, ...]:
+    """Return each tap's shape per clip from a forward pass that computes nothing (on the meta device).
+
+    A network that cannot run there (one that looks at values) is run on zeros instead.
+    """
+    state = {**dict(network.module.named_parameters()), **dict(network.module.named_buffers())}
+    try:
+        outputs = _run_on_meta(network, names, batch_shape, state)
+    except (NotImplementedError, RuntimeError):
+        with torch.inference_mode(), capture(network.module, names) as outputs:
+            network.forward(torch.zeros(batch_shape))
+    return tuple(describe_tap(name, tuple(outputs[name].shape[1:]), network) for name in names)
+
+
+def _run_on_meta(
+    network: Network, names: Sequence[str], batch_shape: tuple[int, ...], state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    shapes_only = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+
+    class Runner(nn.Module):  # functional_call swaps tensors of a module and calls it
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network.module
+
+        def forward(self, batch: Tensor) -> None:
+            network.forward(batch)
+
+    with torch.inference_mode(), capture(network.module, names) as outputs:
+        torch.func.functional_call(
+            Runner(), {f"inner.{n}": t for n, t in shapes_only.items()}, (torch.empty(batch_shape, device="meta"),)
+        )
+    return outputs
