@@ -96,6 +96,7 @@ class ResultReader:
         masks = [self._masks(info) for info in nodes]
         streams = order_streams([s for m in masks for s in m])
         families = tuple(str(f) for f in first["families"])
+        self._models |= dict.fromkeys(m for models in first.get("family_models", {}).values() for m in models)
         parts = tuple(tuple(str(f) for f in subset) for subset in first["subsets"])
         unique = self._means(nodes, "unique", masks, streams)
         full = max(range(len(parts)), key=lambda i: len(parts[i]))
@@ -169,7 +170,11 @@ class ResultReader:
         families = list(dict.fromkeys(f for p in self._partitions for f in p.families))
         chosen = choose_truths(self._index, datasets, truth, store=self._store)
         self._used |= {info.path: info for info in chosen.values()}
-        systems = describe_systems(self._index, list(self._models), families)
+        sources = [s for info in self._used.values() for s in info.attributes.get("sources", [])]
+        for path in sources:
+            if isinstance(path, str) and path in self._index:
+                self._used.setdefault(path, self._index[path])
+        systems = describe_systems(self._index, list(self._models), families, sources=list(self._used.values()))
         for folder in ("fits/", "partitions/", "rsa/"):
             for info in self._store.nodes(folder, complete=False):
                 if not info.complete:
@@ -181,10 +186,6 @@ class ResultReader:
                 "what they explain says nothing about trained systems.",
                 "",
             )
-        sources = [s for info in self._used.values() for s in info.attributes.get("sources", [])]
-        for path in sources:
-            if isinstance(path, str) and path in self._index:
-                self._used.setdefault(path, self._index[path])
         return Content(
             fits=tuple(self._fits),
             partitions=tuple(self._partitions),
@@ -288,7 +289,8 @@ class ResultReader:
                 continue
             self._used[info.path] = info
             for text in _texts(info):
-                self._warn(text, info.path)
+                if not any(text.endswith(known) for known in self._warnings):  # the subjects' own, told again
+                    self._warn(text, info.path)
             attributes: Mapping[str, Any] = info.attributes
             return attributes
         self._warn("There is no group result: means over subjects are shown without intervals.", folder)

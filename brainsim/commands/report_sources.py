@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.core.errors import UnknownNameError
 from brainsim.core.registry import unknown_name
 from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
 from brainsim.store import NodeInfo, Store
+
+if TYPE_CHECKING:
+    from brainsim.models import ModelRow
 
 Index = Mapping[str, NodeInfo]
 
@@ -104,7 +108,9 @@ def describe_dataset(index: Index, dataset: str) -> DatasetNote:
     )
 
 
-def describe_systems(index: Index, models: Sequence[str], families: Sequence[str]) -> tuple[SystemNote, ...]:
+def describe_systems(
+    index: Index, models: Sequence[str], families: Sequence[str], *, sources: Sequence[NodeInfo]
+) -> tuple[SystemNote, ...]:
     """Return the systems that results speak of, from their activations and from the list of models.
 
     Parameters
@@ -113,12 +119,14 @@ def describe_systems(index: Index, models: Sequence[str], families: Sequence[str
     models : sequence of str
         Systems named by the results; where there are none, every system with activations whose family is in `families`.
     families : sequence of str
+    sources : sequence of NodeInfo
+        What the results were made from: where kernels are among them, only activations that these were made from count
+        (a store may hold the same model with other weights or another protocol).
     """
-    from brainsim.models import MODELS
-
+    digests = {d for k in sources if k.type == "kernel" for layer in k.key.get("layers", []) for d in layer}
     nodes: dict[str, list[NodeInfo]] = {}
     for info in index.values():
-        if info.type == "activations":
+        if info.type == "activations" and (not digests or info.digest in digests):
             nodes.setdefault(str(info.attributes.get("model")), []).append(info)
     wanted = list(models) or [
         m for m, infos in nodes.items() if not families or infos[0].attributes.get("family") in families
@@ -127,7 +135,7 @@ def describe_systems(index: Index, models: Sequence[str], families: Sequence[str
     for model in wanted:
         infos = nodes.get(model, [])
         a = infos[0].attributes if infos else {}
-        row = MODELS.get(model)
+        row = _find_row(model)
         notes.append(
             SystemNote(
                 name=model,
@@ -135,7 +143,7 @@ def describe_systems(index: Index, models: Sequence[str], families: Sequence[str
                 n_layers=len({i.attributes.get("layer") for i in infos}),
                 kind=str(row.kind) if row else "",
                 training_set=str(row.training_set or "") if row else "",
-                weights=_tell_weights(a.get("weights")),
+                weights=_tell_weights(infos[0]) if infos else "",
                 protocol=str(a.get("protocol") or ""),
                 clip_window=str(a.get("clip_window") or ""),
                 step_s=number(a.get("step_s")),
@@ -146,7 +154,23 @@ def describe_systems(index: Index, models: Sequence[str], families: Sequence[str
     return tuple(notes)
 
 
-def _tell_weights(weights: Any) -> str:
-    if isinstance(weights, Mapping):
-        return ", ".join(f"{k} {v}" for k, v in weights.items() if v is not None)
-    return str(weights or "")
+def _find_row(model: str) -> ModelRow | None:
+    """Return a model's row, or None for activations that came from elsewhere."""
+    from brainsim.models import MODELS
+
+    try:
+        return MODELS[model]
+    except UnknownNameError:
+        return None
+
+
+def _tell_weights(info: NodeInfo) -> str:
+    """Return which weights made a node's activations: "random (seed 0)", "file 1b25e9…" or a library's name of them."""
+    weights = info.key.get("weights", info.attributes.get("weights"))
+    if not isinstance(weights, Mapping):
+        return str(weights or "")
+    if "random" in weights:
+        return f"random (seed {weights['random']})"
+    if "file" in weights:
+        return f"file {str(weights['file'])[:8]}…"
+    return str(weights["hub"]) if "hub" in weights else "none"

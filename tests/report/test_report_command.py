@@ -14,7 +14,7 @@ import pytest
 
 from brainsim.commands.report import report
 from brainsim.core.errors import InvalidValueError, StoreError, UnknownNameError
-from brainsim.store import Store
+from brainsim.store import ArraySpec, Store
 
 STREAMS = {"early": ["V1", "V2"], "dorsal": ["V3A"]}
 ROIS = ["V1", "V2", "V3A"]
@@ -198,7 +198,9 @@ def test_joint_r2_is_that_of_the_subset_of_all_families(toy: Path, tmp_path: Pat
 def test_what_is_missing_stale_or_unfinished_is_said_at_the_top(toy: Path, tmp_path: Path) -> None:
     store = Store(toy, mode="a")
     write_subject(store, "sub-03", warnings=["2 candidates could not be factorised"])
-    with store.writer("fits/half/toy/sub-01", type="fit", key={"a": 1}, arrays={}):
+    with store.writer(
+        "fits/half/toy/sub-01", type="fit", key={"a": 1}, arrays=dict.fromkeys(("r", "r2"), ArraySpec((3,)))
+    ):
         pass
     summary = report(store=toy, out=tmp_path / "out")
     text = Path(summary.page).read_text()
@@ -231,6 +233,36 @@ def test_the_store_is_not_written_to(toy: Path, tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in toy.rglob("*") if p.is_file()}
     report(store=toy, out=tmp_path / "out")
     assert {p: p.stat().st_mtime_ns for p in toy.rglob("*") if p.is_file()} == before
+
+
+def write_activations(store: Store, *, model: str, weights: dict[str, Any], feature_set: str) -> str:
+    """Write one layer of one system; return its digest."""
+    time_s = np.arange(4, dtype=np.float64)
+    info = store.write(
+        f"activations/{model}@{feature_set}/l0/movie",
+        type="activations",
+        key={"row": model, "weights": weights, "layer": "l0"},
+        arrays={"values": np.zeros((4, 2), np.float32), "time_s": time_s, "window_s": np.stack([time_s, time_s], 1)},
+        attributes={"model": model, "layer": "l0", "family": "low-level", "step_s": 1.0, "clip_window": "trailing"},
+    )
+    return info.digest
+
+
+def test_a_system_is_described_by_the_activations_that_were_used(toy: Path, tmp_path: Path) -> None:
+    store = Store(toy, mode="a")
+    write_activations(store, model="pixels", weights={"file": "ab" * 32}, feature_set="00000000")
+    used = write_activations(store, model="pixels", weights={"random": 7}, feature_set="ffffffff")
+    store.write("kernels/k", type="kernel", key={"layers": [[used]]}, arrays={"K": np.eye(2, dtype=np.float32)})
+    info = store.info("fits/main/toy/sub-01")
+    arrays = {name: store.read(info.path, name) for name in info.arrays}
+    attributes = {**info.attributes, "sources": ["kernels/k"]}
+    store.delete(info.path)
+    store.write(info.path, type="fit", key=info.key, arrays=arrays, attributes=attributes)
+    summary = report(store=toy, out=tmp_path / "out")
+    rows = {r["system"]: r for r in read_table(tmp_path / "out" / "tables" / "systems.tsv")}
+    assert (rows["pixels"]["weights"], rows["pixels"]["n_layers"]) == ("random (seed 7)", "1")
+    assert rows["mine"]["weights"] == "n/a"
+    assert "systems have random weights (pixels)" in Path(summary.page).read_text()
 
 
 def test_only_what_is_asked_for_is_told(toy: Path, tmp_path: Path) -> None:

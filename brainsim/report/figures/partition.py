@@ -65,9 +65,9 @@ def tabulate_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -
             planted = truth.unique.get((stream, family)) if truth else None
             error = None if planted is None else e.mean - planted
             values = [float(v) for v in partition.unique[:, s, f]]
-            interval = format_interval(e.low, e.high)
+            interval = (format_interval(e.low, e.high),) if partition.group else ()
             rows.append(
-                (stream, family, planted, e.mean, e.low, e.high, interval, error, n_subjects, n_targets, *values)
+                (stream, family, planted, e.mean, e.low, e.high, *interval, error, n_subjects, n_targets, *values)
             )
     columns = (
         Column("stream", "Stream"),
@@ -76,7 +76,7 @@ def tabulate_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -
         Column("unique_r2", "Unique R² (mean)"),
         Column("low", where="tsv"),
         Column("high", where="tsv"),
-        Column("interval", "[low, high]", where="page" if partition.group else "tsv"),
+        *((Column("interval", "[low, high]", where="page"),) if partition.group else ()),
         Column("error", "Error", where="both" if truth else "tsv"),
         Column("n_subjects", "Subjects"),
         Column("n_targets", "Targets"),
@@ -113,7 +113,8 @@ def draw_unique(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dr
     )
     caption = (
         "Unique variance of each family: cross-validated R² of all families minus R² of all families but this one, "
-        f"mean over the stream's targets. Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
+        f"mean over the stream's targets. Bars: mean over n = {count(len(partition.subjects), 'subject')}; "
+        "dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")
         + ". No unit; n of subjects and targets (all subjects) below each stream."
