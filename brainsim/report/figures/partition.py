@@ -226,10 +226,13 @@ def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         f"{s} {format_cell(joint_estimate(partition, s).mean)}" for s in partition.streams
     )
     caption = (
-        "Left: R² of all families together (bar height), as the sum of unique parts and everything shared by two or "
-        f"more families; dots: n = {count(len(partition.subjects), 'subject')}, each with the joint R²"
+        "Left: "
+        * has_shapley
+        + "R² of all families together as the sum of unique parts and everything shared by two or more families; "
+        f"dots: joint R² of n = {count(len(partition.subjects), 'subject')}"
         + (f"; whiskers: {partition.interval} of the joint R²" if partition.group_joint and partition.interval else "")
-        + ". Negative parts (suppression, noise) hang below zero."
+        + ("; black bars: planted joint R²" if truth and truth.joint else "")
+        + ". Negative parts (suppression, noise) hang below zero and are to be taken off the top."
         + (" Right: Shapley values, which divide the shared parts evenly among those that share them." * has_shapley)
     )
     return finish(figure, key, title="Joint R² and its shares", caption=caption, alt=alt, table=table)
@@ -293,6 +296,7 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         + (f"; the other {left_out} are in the TSV" if left_out else "")
         + f". Dots: n = {count(len(partition.subjects), 'subject')}"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group_parts else "")
+        + ("; black bars: planted value" if truth and truth.parts else "")
         + ". Parts may be negative (suppression, noise); all parts sum to the joint R²."
     )
     alt = f"Bars of the {len(chosen)} largest parts in {n_streams} streams over a matrix of families."
