@@ -56,11 +56,13 @@ def _tell_partition(p: PartitionSet, truth: Truth | None) -> list[str]:
         span += f" to {format_cell(known[high])} ({high})"
     best = max(finite, key=lambda c: finite[c].mean)
     interval = f" {format_interval(finite[best].low, finite[best].high)}" if finite[best].has_interval else ""
-    sentences = [
-        f"In {count(len(p.subjects), 'subject')}, the {count(len(p.families), 'family', 'families')} together explain "
-        f"{span}; the largest unique variance is that of {best[1]} in {best[0]}: ΔR² = "
-        f"{format_cell(finite[best].mean)}{interval}."
-    ]
+    who = f"In {count(len(p.subjects), 'subject')}, the {count(len(p.families), 'family', 'families')} together"
+    sentences = [f"{who} predict no stream better than its mean does: cross-validated {span}."]
+    if known[high] > 0:
+        sentences = [
+            f"{who} explain {span}; the largest unique variance is that of {best[1]} in {best[0]}: ΔR² = "
+            f"{format_cell(finite[best].mean)}{interval}."
+        ]
     if any(e.has_interval for e in finite.values()):
         above = [c for c, e in finite.items() if e.low > 0]
         sentences.append(

@@ -301,6 +301,15 @@ def test_the_summary_names_the_largest_unique_variance_and_the_error(study_page:
     assert f"a largest error of {np.abs(means - planted).max():.3f}" in text
 
 
+def test_families_that_predict_nothing_are_not_said_to_explain(tmp_path: Path) -> None:
+    partition = fake_partition()[0]
+    nothing = replace(partition, joint=-np.abs(partition.joint), group_joint={})
+    text = Page(write_page(Content(partitions=(nothing,)), tmp_path).page.read_text()).text
+    assert "predict no stream better than its mean does: cross-validated R² = −" in text
+    assert "together explain" not in text
+    assert "The same R² in Shapley shares" not in text
+
+
 def test_means_over_a_stream_equal_a_loop_and_skip_masked_targets() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3, 40)).astype(np.float32)

@@ -185,7 +185,8 @@ def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
     handles.append(subject_handle(len(partition.subjects)))
     if truth and truth.joint:
         handles.append(truth_handle())
-    has_shapley = partition.shapley is not None
+    explained = any(joint_estimate(partition, s).mean > SMALL_JOINT for s in partition.streams)
+    has_shapley = partition.shapley is not None and explained
     figure, axes = panels(
         2 if has_shapley else 1, n_columns=2, panel_height_in=2.3, width_in=7.2 if has_shapley else 4.3, share_y=False,
         bottom_in=0.4, legend_in=legend_height_in(len(handles), 4), gap_in=(0.75, 0.5),
