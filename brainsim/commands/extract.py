@@ -204,23 +204,27 @@ def extract(
     for warning in summary.warnings:
         progress.warn(warning)
     todo = [job for job in jobs if job.missing]
-    plan: tuple[dict[str, Any], ...] = ()
-    n_bytes = 0
     if box is None or dry_run:
         plan = tuple(plans.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
-    elif todo:
-        from brainsim.commands.extract_run import load_models, run_jobs, write_stimulus  # brings torch
+        return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
+    n_bytes = 0
+    if todo:
+        from brainsim.commands.extract_run import load_models, run_jobs  # brings torch
 
         sizes = plans.describe_jobs(todo, options)
         plans.check_room(sizes, Path(store))
         loaded = load_models(todo, options, progress)
-        for stimulus in opened:
-            write_stimulus(box, stimulus, overwrite=overwrite)
-            own = [job for job in todo if job.stimulus is stimulus]
-            for group in plans.group_jobs(own, sizes):
-                n_bytes += run_jobs(group, loaded, options, box, progress)
-    return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
+    for stimulus in opened:
+        plans.write_stimulus(box, stimulus, overwrite=overwrite)
+        own = [job for job in todo if job.stimulus is stimulus]
+        for group in plans.group_jobs(own, sizes) if own else ():
+            n_bytes += run_jobs(group, loaded, options, box, progress)
+    stale = plans.find_stale(box, opened) if overwrite else ()
+    for warning in stale:
+        progress.warn(warning)
+    warnings = (*summary.warnings, *stale)
+    return replace(summary, bytes=n_bytes, warnings=warnings, seconds=time.perf_counter() - begin_s)
 
 
 def _as_tuple(words: str | Sequence[str]) -> tuple[str, ...]:

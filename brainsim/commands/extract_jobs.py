@@ -234,16 +234,56 @@ def group_jobs(jobs: Sequence[Job], rows: Sequence[dict[str, Any]]) -> list[list
     """Return the jobs of one stimulus in groups whose unwritten chunks fit into memory; nearly always one group."""
     budget, held = BUFFER_SHARE * memory_free_bytes(), 0.0
     sizes = {row["node"]: row["bytes"] / max(row["n_clips"], 1) for row in rows}
-    groups: list[list[Job]] = [[]]
+    groups: list[list[Job]] = []
     for job in jobs:
         per_clip = [sizes[job.node(layer)] for layer in job.missing]
         need = sum(max(min(CHUNK_BYTES, size * min(CHUNK_ROWS, job.plan.n_clips)), size) for size in per_clip)
-        if groups[-1] and held + need > budget:
+        if not groups or held + need > budget:
             groups.append([])
             held = 0.0
         groups[-1].append(job)
         held += need
     return groups
+
+
+def write_stimulus(store: Store, stimulus: Stimulus, *, overwrite: bool) -> None:
+    """Write the node that says what was shown, and when."""
+    store.write(
+        f"stimuli/{stimulus.name}",
+        type="stimulus",
+        key={"stimulus": stimulus.digest},
+        arrays={"frame_time_s": stimulus.frame_time_s},
+        attributes={
+            "source": str(stimulus.path),
+            "digest": stimulus.digest,
+            "fps_hz": stimulus.fps_hz,
+            "n_frames": stimulus.n_frames,
+            "duration_s": stimulus.duration_s,
+            "start_s": stimulus.start_s,
+            "width": stimulus.width,
+            "height": stimulus.height,
+            "kind": stimulus.kind,
+        },
+        overwrite=overwrite,
+    )
+
+
+def find_stale(store: Store, stimuli: Sequence[Stimulus]) -> tuple[str, ...]:
+    """Return a warning per stimulus that was replaced while activations to its older self are still there."""
+    nodes, warnings = store.nodes("activations", type="activations"), []
+    for stimulus in stimuli:
+        stale = [
+            info.path
+            for info in nodes
+            if info.attributes["stimulus"] == stimulus.name and info.key["stimulus"] != stimulus.digest
+        ]
+        if stale:
+            sets = sorted({path.split("/")[1] for path in stale})
+            warnings.append(
+                f"{len(stale)} activations nodes to an older movie of the name {stimulus.name!r} are left in "
+                f"{', '.join(sets)}; extract them again with --overwrite."
+            )
+    return tuple(warnings)
 
 
 def _check_same_movie(stimulus: Stimulus, store: Store | None, options: ExtractOptions) -> None:

@@ -37,28 +37,6 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
     return loaded
 
 
-def write_stimulus(store: Store, stimulus: Stimulus, *, overwrite: bool) -> None:
-    """Write the node that says what was shown, and when."""
-    store.write(
-        f"stimuli/{stimulus.name}",
-        type="stimulus",
-        key={"stimulus": stimulus.digest},
-        arrays={"frame_time_s": stimulus.frame_time_s},
-        attributes={
-            "source": str(stimulus.path),
-            "digest": stimulus.digest,
-            "fps_hz": stimulus.fps_hz,
-            "n_frames": stimulus.n_frames,
-            "duration_s": stimulus.duration_s,
-            "start_s": stimulus.start_s,
-            "width": stimulus.width,
-            "height": stimulus.height,
-            "kind": stimulus.kind,
-        },
-        overwrite=overwrite,
-    )
-
-
 def run_jobs(
     jobs: Sequence[Job],
     models: Mapping[str, LoadedModel],
@@ -152,7 +130,7 @@ def _compute(
             )
         if options.dtype == "float16":
             largest = float(np.abs(block).max(initial=0.0))
-            if largest > np.finfo(np.float16).max:
+            if largest > float(np.finfo(np.float16).max):
                 raise NumericalError(
                     f"{job.row.name}, layer {layer}: activations reach {largest:g}; float16 ends at 65504.",
                     hint="--dtype float32",
