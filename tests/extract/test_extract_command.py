@@ -357,3 +357,13 @@ def test_images_are_one_row_each(tmp_path: Path, store: Path) -> None:
     np.testing.assert_allclose(pixels.mean(axis=1), np.array([10, 20, 30]) / 255, rtol=1e-5)
     still = box.read(f"activations/{summary.feature_sets['frame-difference']}/grid/set", "values")
     assert (still == 0).all()
+
+
+def test_random_masks_do_not_depend_on_what_was_extracted_before(movies: list[Path], store: Path) -> None:
+    options: dict[str, Any] = {"models": ["mae-base-tiny"], "layers": ["*0*"], "protocol": "study", "step_s": 2.0}
+    for path, batch_size in zip(movies[::-1], (1, 8), strict=True):
+        extract(path, store=store, batch_size=batch_size, **options)
+    apart, together = contents(store), make_afresh(movies, store, **options)
+    assert apart.keys() == together.keys()
+    for name, values in apart.items():
+        np.testing.assert_allclose(values, together[name], rtol=1e-4, atol=1e-5, err_msg=name)
