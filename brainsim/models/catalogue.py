@@ -23,10 +23,10 @@ def register_rows(rows: Iterable[ModelRow]) -> None:
 
 
 def _discover() -> None:
-    for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda m: m.name):
-        register_rows(import_module(f"{families.__name__}.{module.name}").ROWS)
-    for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
-        register_rows(entry_point.load().ROWS)
+    found = [import_module(f"{families.__name__}.{module.name}") for module in pkgutil.iter_modules(families.__path__)]
+    found += [entry_point.load() for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+    rows = [row for module in found for row in module.ROWS]
+    register_rows(sorted(rows, key=lambda row: row.order))  # stable: within a family as its file has them
 
 
 _discover()

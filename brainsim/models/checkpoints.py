@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -55,12 +56,15 @@ def _read_file(path: Path) -> object:
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
             return loaded
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+        # torch's own message advises to load it unsafely: only the name it stumbled over is passed on.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked is None:
+            raise CheckpointError(f"{path} is no PyTorch checkpoint.") from error
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, so it is not read ({reason}).",
+            f"{path} holds more than tensors and plain values (it asks for {asked.group(1)}), so it is not read.",
             hint="save the state dict alone: torch.save(model.state_dict(), PATH), or safetensors",
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, IndexError, AttributeError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} is no whole PyTorch checkpoint ({reason}).") from error
 

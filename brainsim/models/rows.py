@@ -146,6 +146,8 @@ class ModelRow:
         Other choices of taps by name ("mlp-out", "residual"); `taps` is one of them where there are any.
     options : mapping
         What `load` needs to build the network: widths, numbers of classes.
+    order : int
+        Place in listings: the study's systems come first, in its order.
     """
 
     name: str
@@ -163,6 +165,7 @@ class ModelRow:
     notes: tuple[str, ...] = ()
     tap_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    order: int = 90
 
     def __post_init__(self) -> None:
         if "default" not in self.protocols:

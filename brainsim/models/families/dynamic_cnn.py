@@ -44,6 +44,7 @@ _FLOW = ModelRow(
         "input in [0, 1] without ImageNet normalisation in both protocols (inferred for training)",
     ),
     options={"flow_width": 64},
+    order=20,
 )
 
 _ACTION = replace(

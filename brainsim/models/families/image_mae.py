@@ -16,8 +16,6 @@ from brainsim.models.rows import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from brainsim.models.network import Network
 
 _MLP_OUT = tuple(f"blocks.{i}.mlp.fc2" for i in range(12))
@@ -53,9 +51,17 @@ _PRETRAINED = ModelRow(
     citation="He, Chen, Xie, Li, Dollár, Girshick 2022, Masked autoencoders are scalable vision learners, "
     "arXiv:2111.06377",
     licence="CC BY-NC 4.0",
-    weights=WeightsSource("timm", _HUB, ("mae_pretrain_vit_base.pth (facebookresearch/mae; MD5 begins 8cad7c)",)),
+    weights=WeightsSource(
+        "timm",
+        _HUB,
+        (
+            "mae_pretrain_vit_base.pth (facebookresearch/mae; MD5 begins 8cad7c)",
+            "the folder facebook/vit-mae-base (transformers)",
+        ),
+    ),
     notes=("no classifier; 83.66 % top-1 on ImageNet-1k after fine-tuning (mae-base-finetuned)",),
     options={"width": 768, "n_heads": 12, "n_classes": 0},
+    order=30,
 )
 
 _FINETUNED = replace(
@@ -95,9 +101,9 @@ def load(row: ModelRow, protocol: str) -> Network:
     """Build timm's ViT of 12 blocks; the study's protocol drops and shuffles patches of the pre-trained one."""
     import timm
 
-    from brainsim.models.checkpoints import drop_names, strip_prefixes
     from brainsim.models.network import Network, State
     from brainsim.models.networks.masking import RandomMask
+    from brainsim.models.networks.vit_mae import convert_vit_mae
 
     spec, size = row.protocol(protocol), row.input.size[0]
     n_classes = row.options["n_classes"]
@@ -113,16 +119,13 @@ def load(row: ModelRow, protocol: str) -> Network:
     if spec.random_mask:
         vit.patch_drop = RandomMask(spec.random_mask, n_class_tokens=1)
 
-    def convert(state: State) -> dict[str, Tensor]:
-        return drop_names(strip_prefixes(state, ("module.", "encoder.")), ("decoder_*", "mask_token"))
-
     def fetch() -> State:
         fetched: State = timm.create_model(_HUB, pretrained=True, num_classes=0).state_dict()
         return fetched
 
     return Network(
         vit,
-        convert=convert,
+        convert=convert_vit_mae,
         fetch=fetch,
         n_class_tokens=1,
         token_grid=None if spec.random_mask else (1, size // 16, size // 16),

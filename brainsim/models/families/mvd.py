@@ -45,6 +45,7 @@ _MVD = ModelRow(
     ),
     notes=("no classifier; 82.7 % top-1 on Kinetics-400 after fine-tuning (published)",),
     options={"width": 768, "n_heads": 12},
+    order=50,
 )
 
 _TINY = replace(

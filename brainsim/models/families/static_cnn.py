@@ -45,6 +45,7 @@ _OBJECT = ModelRow(
     licence="BSD-3-Clause (torchvision); ImageNet terms apply to the weights",
     weights=WeightsSource("torchvision", "ResNet18_Weights.IMAGENET1K_V1", ("resnet18-f37072fd.pth (torchvision)",)),
     options={"width": 64, "n_classes": 1000},
+    order=10,
 )
 
 _ACTION = replace(

@@ -53,6 +53,7 @@ _PRETRAINED = ModelRow(
     ),
     notes=("no classifier; 81.5 % top-1 on Kinetics-400 after fine-tuning (videomae-base-finetuned)",),
     options={"width": 768, "n_heads": 12, "mean_pooling": False},
+    order=40,
 )
 
 _FINETUNED = replace(

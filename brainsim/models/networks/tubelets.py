@@ -6,7 +6,6 @@ that comes with the weights. Blocks are timm's; module names are those of the pu
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import cast
 
@@ -84,7 +83,7 @@ class TubeletTransformer(nn.Module):
         super().__init__()
         self.grid = (n_frames // tubelet[0], size // tubelet[1], size // tubelet[2])
         self.patch_embed = TubeletEmbedding(tubelet=tubelet, width=width)
-        self.register_buffer("pos_embed", torch.zeros(1, math.prod(self.grid), width))
+        self.register_buffer("pos_embed", torch.from_numpy(position_table(self.grid, width)))
         # timm annotates a class where it takes, and itself passes, a partial.
         norm = cast("type[nn.Module]", partial(nn.LayerNorm, eps=LAYER_NORM_EPS))
         blocks = [Block(width, n_heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm) for _ in range(depth)]

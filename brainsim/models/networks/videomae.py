@@ -52,7 +52,7 @@ def convert_videomae(state: State, model: nn.Module) -> dict[str, Tensor]:
     biases = [t for name, t in converted.items() if name.endswith((".query.bias", ".value.bias"))]
     if biases and not any(bool(t.any()) for t in biases):
         raise CheckpointError(
-            f"all {len(biases)} q and v biases of these VideoMAE weights are zero: the file was made by a partial load.",
+            f"all {len(biases)} q and v biases of these VideoMAE weights are zero: a partial load made this file.",
             hint="take the published file, or save it again with transformers >= 5.23",
         )
     if any(name.endswith(".q_bias") for name in model.state_dict()):  # transformers before 5 keeps the authors' names

@@ -1,0 +1,170 @@
+"""Turn the list of models into summaries: what each is, is shown and gives, and where its weights are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from brainsim.core.registry import unknown_name
+from brainsim.models.catalogue import MODELS
+from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ModelsSummary:
+    """The models there are.
+
+    Parameters
+    ----------
+    models : tuple of dict
+        One per row: name, family, kind, trained_to_give, training_set, accuracy_percent (None where none is published),
+        n_layers, n_frames, frame_stride, size (height, width in px), weights (kind), weights_identifier, licence.
+    """
+
+    models: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One model.
+
+    Parameters
+    ----------
+    model : dict
+        Everything its row holds: as in `ModelsSummary`, and accuracy (percent, task, source), citation, notes, weights
+        with the files that `--checkpoint` reads, and the tap sets.
+    protocols : tuple of dict
+        One per protocol: what the network is shown, masks, and notes.
+    layers : tuple of dict
+        In order of depth: name, index, shape per clip, n_features, bytes_per_clip (float32), channel_axis,
+        n_class_tokens, grid. Empty where layers were not asked for.
+    """
+
+    model: dict[str, Any]
+    protocols: tuple[dict[str, Any], ...]
+    layers: tuple[dict[str, Any], ...]
+
+
+def models_list(family: str | None = None) -> ModelsSummary:
+    """Return every model, or those of one family; nothing heavy is imported.
+
+    Raises
+    ------
+    UnknownNameError
+        A family that no model belongs to.
+    """
+    families = sorted({row.family for row in MODELS.values()})
+    if family is not None and family not in families:
+        raise unknown_name("family", family, families, hint="brainsim models list")
+    rows = [row for row in MODELS.values() if family in (None, row.family)]
+    rows.sort(key=lambda row: row.weights.kind == "random")  # full systems before their small twins
+    return ModelsSummary(tuple(_overview(row) for row in rows))
+
+
+def models_show(name: str, *, protocol: str = "default", tap: str | None = None, layers: bool = True) -> ModelSummary:
+    """Return all that is known of one model.
+
+    Parameters
+    ----------
+    name : str
+        Row's name.
+    protocol : {"default", "study"}
+        Protocol whose layer shapes are listed.
+    tap : str, optional
+        Another set of taps of the row ("mlp-out", "residual").
+    layers : bool
+        List the layers with their shapes: builds the network without weights, which imports torch.
+
+    Raises
+    ------
+    UnknownNameError
+        No such model.
+    InvalidValueError
+        No such protocol or tap set.
+    """
+    row = MODELS[name]
+    row.protocol(protocol)
+    row.layers(tap)
+    return ModelSummary(
+        model=_overview(row) | _details(row),
+        protocols=tuple(_protocol(name, spec) for name, spec in row.protocols.items()),
+        layers=_layers(row, protocol=protocol, tap=tap) if layers else (),
+    )
+
+
+def _overview(row: ModelRow) -> dict[str, Any]:
+    shown = row.input
+    return {
+        "name": row.name,
+        "family": row.family,
+        "kind": row.kind,
+        "trained_to_give": row.trained_to_give,
+        "training_set": row.training_set,
+        "accuracy_percent": row.accuracy.percent if row.accuracy else None,
+        "n_layers": len(row.taps),
+        "n_frames": shown.n_frames,
+        "frame_stride": shown.frame_stride,
+        "size": list(shown.size),
+        "weights": row.weights.kind,
+        "weights_identifier": row.weights.identifier,
+        "licence": row.licence,
+    }
+
+
+def _details(row: ModelRow) -> dict[str, Any]:
+    return {
+        "accuracy": _accuracy(row.accuracy) if row.accuracy else None,
+        "citation": row.citation,
+        "weights_files": list(row.weights.files),
+        "taps": list(row.taps),
+        "tap_sets": {tap: list(names) for tap, names in row.tap_sets.items()},
+        "options": dict(row.options),
+        "notes": list(row.notes),
+    }
+
+
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    return {"percent": accuracy.percent, "task": accuracy.task, "source": accuracy.source}
+
+
+def _protocol(name: str, spec: ProtocolSpec) -> dict[str, Any]:
+    return {
+        "protocol": name,
+        **_input(spec.input),
+        "random_mask": spec.random_mask,
+        "masked_tokens": spec.masked_tokens,
+        "notes": list(spec.notes),
+    }
+
+
+def _input(shown: InputSpec) -> dict[str, Any]:
+    return {
+        "n_frames": shown.n_frames,
+        "frame_stride": shown.frame_stride,
+        "size": list(shown.size),
+        "mean": list(shown.mean),
+        "std": list(shown.std),
+        "divisor": shown.divisor,
+        "frame_rate_hz": shown.frame_rate_hz,
+        "layout": shown.layout,
+    }
+
+
+def _layers(row: ModelRow, *, protocol: str, tap: str | None) -> tuple[dict[str, Any], ...]:
+    from brainsim.models.loading import tap_infos
+
+    return tuple(
+        {
+            "name": info.name,
+            "index": index,
+            "shape": list(info.shape),
+            "n_features": info.n_features,
+            "bytes_per_clip": info.n_features * FLOAT32_BYTES,
+            "channel_axis": info.channel_axis,
+            "n_class_tokens": info.n_class_tokens,
+            "grid": None if info.grid is None else list(info.grid),
+        }
+        for index, info in enumerate(tap_infos(row.name, protocol=protocol, tap=tap))
+    )
