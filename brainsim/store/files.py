@@ -83,6 +83,37 @@ def file_size(path: str) -> int | None:
         return None
 
 
+def file_stamp(path: str) -> Stamp | None:
+    """Return what changes whenever a file is replaced or written to; None where there is none."""
+    try:
+        return _stamp(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_ranges(path: str, starts: list[int], n_bytes: int, stamp: Stamp) -> bytearray | None:
+    """Return `n_bytes` from each start, one after the other; None where the file's stamp is not `stamp`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        if _stamp(os.fstat(fd)) != stamp:
+            return None
+        data = bytearray(len(starts) * n_bytes)
+        view = memoryview(data)
+        for index, start in enumerate(starts):
+            if os.preadv(fd, [view[index * n_bytes : (index + 1) * n_bytes]], start) != n_bytes:
+                return None
+        return data
+    finally:
+        os.close(fd)
+
+
+def _stamp(stat: os.stat_result) -> Stamp:
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+
+
 def make_folder(path: str) -> None:
     """Make a folder, and those above it, where it is not there yet."""
     try:
@@ -145,7 +176,7 @@ def read_with_stamp(path: str, known: Stamp | None = None) -> tuple[Stamp, bytes
         return None
     try:
         stat = os.fstat(fd)
-        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+        stamp = _stamp(stat)
         if stamp == known:
             return stamp, None
         data = b""

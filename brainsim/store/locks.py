@@ -1,9 +1,10 @@
 """Turn a node's path into a lock that one process holds and that no process outlives.
 
 A lock is a file under `<store>/.locks/` on which its holder has an exclusive `flock`. The system drops it when the
-holder dies, however it dies. The file goes when the lock is released, so a store at rest has no `.locks` folder.
-Half-written files of the holder lie beside its lock, under a name made from it: whoever takes the lock next, or opens
-the store for writing, sweeps them.
+holder dies, however it dies. Half-written files of the holder lie beside its lock, under a name made from it: whoever
+takes the lock next sweeps them. Lock files that nobody holds are removed together when a store that was open for
+writing is let go, or when the next one is opened, so a store at rest has no `.locks` folder. Removing each at once
+would make ext4 look for free inodes among just deleted ones, which cost three times the writing of a small node.
 """
 # These are file descriptors, and the paths are hot (see files.py):
 # ruff: noqa: PTH102, PTH106, PTH116
@@ -81,18 +82,15 @@ class NodeLock:
         return self
 
     def release(self) -> None:
-        """Give the lock back and remove its files; nothing happens the second time."""
+        """Give the lock back; nothing happens the second time."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
         try:
             self._sweep()
-            remove(self.path)
         finally:
             fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may still have the descriptor
             os.close(fd)
-        with contextlib.suppress(OSError):  # other locks are held
-            os.rmdir(self.folder)
 
     def _sweep(self) -> None:
         remove(self.partial)
@@ -114,7 +112,7 @@ class NodeLock:
 
 
 def sweep_dead_locks(root: Path) -> None:
-    """Remove what killed writers left under `.locks`; what a live one holds stays."""
+    """Remove what finished and killed writers left under `.locks`; what a live one holds stays."""
     folder = f"{root}/{LOCKS}"
     names = folder_names(folder)
     for stem in sorted({name.split(".")[0] for name in names}):

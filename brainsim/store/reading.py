@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
-from brainsim.store.files import METADATA, file_size
-from brainsim.store.layout import CHECKSUM_BYTES, checksum, from_bytes
+from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_ranges
+from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, from_bytes
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
 
 
-def read_array(root: Path, record: NodeRecord, array: str, rows: Rows, columns: Rows) -> np.ndarray:
+def read_array(
+    root: Path, record: NodeRecord, array: str, rows: Rows, columns: Rows, checked: dict[str, Stamp]
+) -> np.ndarray:
     """Read rows and columns of one array; only the chunks that hold the rows are touched.
 
     Parameters
@@ -28,6 +31,9 @@ def read_array(root: Path, record: NodeRecord, array: str, rows: Rows, columns: 
         Name of the array.
     rows, columns : slice or array of int
         What to read of the first and the second axis.
+    checked : dict of str to Stamp
+        Chunk files that were read and checked before, with what they were then; those read now are added. Blocks of
+        columns come from such a file without reading the rest of it again.
 
     Returns
     -------
@@ -56,20 +62,34 @@ def read_array(root: Path, record: NodeRecord, array: str, rows: Rows, columns: 
     if not out.size:
         return out
     chunk_of = wanted // layout.chunk_shape[0]
-    for index in np.unique(chunk_of):
-        chunk = read_chunk(root, record, array, int(index))
+    for index in map(int, np.unique(chunk_of)):
         here = _as_index(np.flatnonzero(chunk_of == index))
-        local = _as_index(wanted[here] - index * layout.chunk_shape[0])
-        out[here] = chunk[local] if whole else chunk[local][:, taken]
+        local = wanted[here] - index * layout.chunk_shape[0]
+        path = f"{root}/{at}/{layout.chunk_key(index)}"
+        if isinstance(taken, slice) and not whole and path in checked:
+            block = _read_columns(path, layout, local, taken, checked[path])
+            if block is not None:
+                out[here] = block
+                continue
+        file = f"{array}/{layout.chunk_key(index)}"
+        stamp = file_stamp(path)
+        chunk = from_bytes(read_checked(root, record, file)[:-CHECKSUM_BYTES], layout)
+        out[here] = chunk[_as_index(local)][:, taken] if len(layout.shape) > 1 else chunk[_as_index(local)]
+        if stamp is not None and not whole:
+            checked[path] = stamp
     return out
 
 
-def read_chunk(root: Path, record: NodeRecord, array: str, index: int) -> np.ndarray:
-    """Read one chunk, (chunk_rows, ...), and check its size and both records of its checksum."""
-    layout = record.layouts[array]
-    file = f"{array}/{layout.chunk_key(index)}"
-    data = read_checked(root, record, file)
-    return from_bytes(data[:-CHECKSUM_BYTES], layout)
+def _read_columns(path: str, layout: ArrayLayout, rows: np.ndarray, columns: slice, stamp: Stamp) -> np.ndarray | None:
+    """Read a range of columns of a chunk that was checked before; None where it is no longer that file."""
+    inner = math.prod(layout.chunk_shape[2:]) * layout.disk_dtype.itemsize
+    row_nbytes = layout.chunk_shape[1] * inner
+    n_columns = columns.stop - columns.start
+    data = read_ranges(path, [int(row) * row_nbytes + columns.start * inner for row in rows], n_columns * inner, stamp)
+    if data is None:
+        return None
+    block: np.ndarray = np.frombuffer(data, layout.disk_dtype).reshape(len(rows), n_columns, *layout.chunk_shape[2:])
+    return block
 
 
 def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from brainsim.store.files import (
     read_with_stamp,
 )
 from brainsim.store.layout import DTYPES, ArraySpec
-from brainsim.store.locks import NodeLock
+from brainsim.store.locks import NodeLock, sweep_dead_locks
 from brainsim.store.reading import Rows, missing_file, read_array
 from brainsim.store.records import (
     NodeInfo,
@@ -80,8 +81,10 @@ class Store:
         self.mode = mode
         self._groups: set[str] = set()
         self._records: dict[str, tuple[Stamp, NodeRecord]] = {}
+        self._checked: dict[str, Stamp] = {}
         if mode == "a":
             make_root(self.path)
+            weakref.finalize(self, sweep_dead_locks, self.path)  # also at the interpreter's end
         check_root(self.path)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, str]]:
@@ -168,7 +171,7 @@ class Store:
         """
         record = self._with_array(node, array)
         try:
-            return read_array(self.path, record, array, rows, columns)
+            return read_array(self.path, record, array, rows, columns, self._checked)
         except StoreDamageError:
             self._complete(node)  # being rewritten by another process is not damage
             raise
