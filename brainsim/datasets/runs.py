@@ -1,0 +1,248 @@
+"""Turn what a format finds on disk into runs that every later step understands: source, signal, grid, clean run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from brainsim.core.errors import AlignmentError, UnknownNameError
+from brainsim.core.registry import suggest
+
+# Two grids are the same where no corner of the volume moves by more than this part of the smallest voxel: far above the
+# float32 rounding of stored affines, far below what would put a voxel's centre into its neighbour.
+SAME_GRID_VOXELS = 0.01
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where targets can lie.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (x, y, z) of a volume, (n_targets,) of a table.
+    affine : tuple of tuple of float, optional
+        4 x 4, voxel to millimetres; None for tables.
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def n_places(self) -> int:
+        """Number of voxels, or of columns."""
+        return int(np.prod(self.shape))
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        if self.affine is None:
+            return f"{size} columns"
+        rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in self.affine[:3])
+        return f"{size} voxels with affine [{rows}]"
+
+
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Return whether two grids have the same shape and put every voxel at the same place."""
+    if one.shape != other.shape:
+        return False
+    if one.affine is None or other.affine is None:
+        return one.affine is other.affine
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape], indexing="ij")).reshape(len(one.shape), -1)
+    corners = np.vstack([ends, np.ones(ends.shape[1])])  # (4, 8)
+    a, b = np.array(one.affine), np.array(other.affine)
+    moved = np.abs(a @ corners - b @ corners).max()
+    voxel = np.linalg.norm(a[:3, :3], axis=0).min()
+    return bool(moved <= SAME_GRID_VOXELS * voxel)
+
+
+def check_same_grid(one: Grid, other: Grid, *, what: str, other_what: str) -> None:
+    """Raise AlignmentError, both grids printed, where they differ."""
+    if not same_grid(one, other):
+        raise AlignmentError(
+            f"{what} and {other_what} are not on the same grid: {one}; {other}.",
+            hint="resample one to the other first (nilearn.image.resample_to_img; labels with interpolation='nearest')",
+        )
+
+
+class Signal(Protocol):
+    """One run's numbers, not yet read.
+
+    Attributes
+    ----------
+    grid : Grid
+        Where its places lie.
+    n_trs : int
+        Number of volumes or rows.
+    tr_s : float or None
+        Repetition time by the file's own account, seconds.
+    """
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def n_trs(self) -> int: ...
+
+    @property
+    def tr_s(self) -> float | None: ...
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Return the time series at `places` (C-order positions in the grid), float32 (n_trs, n_places).
+
+        The file is read to its end, so that a damaged one is found.
+        """
+
+    def find_varying(self) -> np.ndarray:
+        """Return where values change over time (NaN counts as change), bool (grid.n_places,)."""
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """One run as a format found it.
+
+    Parameters
+    ----------
+    subject, run : str
+        Labels: "sub-01", "run-1".
+    path : Path
+        The file.
+    open : callable
+        Opens it: reads headers only where the file has any.
+    item : str
+        Name inside a container file.
+    entities : mapping of str to str
+        BIDS entities of its name: {"task": "movie", …}.
+    space : str
+        Space of the volume: "native" where none is named; "table" for tables.
+    confounds : Path, optional
+        Its confounds table.
+    sidecar : mapping
+        Its JSON metadata.
+    sidecar_path : Path, optional
+        Where those came from.
+    """
+
+    subject: str
+    run: str
+    path: Path
+    open: Callable[[], Signal]
+    item: str = ""
+    entities: Mapping[str, str] = field(default_factory=dict)
+    space: str = "native"
+    confounds: Path | None = None
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    sidecar_path: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """The file, and the item in it, as an error should name it."""
+        return f"{self.path}[{self.item}]" if self.item else str(self.path)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs are wanted; None and empty mean all.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        With or without "sub-".
+    task : str, optional
+        With or without "task-".
+    space : str, optional
+        With or without "space-"; "native" for files that name none.
+    """
+
+    subjects: Sequence[str] = ()
+    task: str | None = None
+    space: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """What a format found.
+
+    Parameters
+    ----------
+    runs : tuple of RunSource
+        At least one; sorted by subject and run.
+    notes : tuple of str
+        What a user should know about what was left out.
+    """
+
+    runs: tuple[RunSource, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects in order."""
+        return tuple(dict.fromkeys(run.subject for run in self.runs))
+
+    def of(self, subject: str) -> tuple[RunSource, ...]:
+        """Return one subject's runs."""
+        return tuple(run for run in self.runs if run.subject == subject)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One clean run.
+
+    Parameters
+    ----------
+    subject, run, stimulus : str
+        Labels.
+    bold : ndarray of float32, (n_trs, n_targets)
+        NaN in the columns that are not valid.
+    valid : ndarray of bool, (n_targets,)
+        Targets that have values.
+    tr_s, start_s : float
+        Repetition time, and the stimulus time at which TR 0 begins; seconds.
+    masked : mapping of str to int
+        Reason -> number of targets masked for it.
+    quality : mapping
+        Quality figures, see `brainsim.datasets.quality`.
+    """
+
+    subject: str
+    run: str
+    stimulus: str
+    bold: np.ndarray
+    valid: np.ndarray
+    tr_s: float
+    start_s: float
+    masked: Mapping[str, int]
+    quality: Mapping[str, float | int | None]
+
+
+def choose_subjects(subjects: Sequence[str], wanted: Sequence[str], *, where: Path) -> tuple[str, ...]:
+    """Return the subjects of `subjects` that are wanted.
+
+    Raises
+    ------
+    UnknownNameError
+        For a wanted subject that is not there.
+    """
+    there = sorted(set(subjects))
+    if not wanted:
+        return tuple(there)
+    labels = [f"sub-{label.removeprefix('sub-')}" for label in wanted]
+    for label in labels:
+        if label not in there:
+            raise UnknownNameError(f"no runs of subject {label!r} in {where}; {suggest(label, there)}")
+    return tuple(label for label in there if label in labels)
+
+
+def plain_number(label: str) -> str:
+    """Return a label without the zeros in front of its number: "01" -> "1"."""
+    return str(int(label)) if label.isdecimal() else label
+
+
+def natural_order(label: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts run-2 before run-10."""
+    parts = re.findall(r"\d+|\D+", label)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
