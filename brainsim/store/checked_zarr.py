@@ -12,8 +12,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from brainsim.store.layout import CHECKSUM_BYTES, checksum
-from brainsim.store.reading import damage, is_chunk
+from brainsim.store.reading import check_bytes, damage
 from brainsim.store.records import NodeRecord
 
 
@@ -53,17 +52,10 @@ class CheckedStore(LocalStore):
     def _check(self, key: str, found: Buffer | None, byte_range: ByteRequest | None) -> Buffer | None:
         if key not in self._record.files:
             return found
-        node = self._record.info.path
         if found is None:
-            raise damage(self._store_root, node, key, "is missing")
-        if byte_range is not None:
-            return found
-        size, crc = self._record.files[key]
-        data = np.asarray(found.as_numpy_array()).view(np.uint8)
-        if len(data) != size:
-            raise damage(self._store_root, node, key, f"has {len(data)} bytes instead of {size}")
-        if checksum(data[:-CHECKSUM_BYTES] if is_chunk(key) else data) != crc:
-            raise damage(self._store_root, node, key, "fails its checksum")
+            raise damage(self._store_root, self._record.info.path, key, "is missing")
+        if byte_range is None:
+            check_bytes(self._store_root, self._record, key, np.asarray(found.as_numpy_array()).view(np.uint8))
         return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_ranges
-from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, from_bytes
+from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, encode_checksum, from_bytes
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
@@ -97,19 +97,24 @@ def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:
     node = record.info.path
     if file not in record.files:
         raise damage(root, node, file, "is not in the node's manifest")
-    size, crc = record.files[file]
     try:
         data = np.fromfile(f"{root}/{node}/{file}", np.uint8)
     except FileNotFoundError:
         raise damage(root, node, file, "is missing") from None
     except OSError as error:
         raise damage(root, node, file, f"cannot be read ({error.strerror or error})") from error
-    if len(data) != size:
-        raise damage(root, node, file, f"has {len(data)} bytes instead of {size}")
-    body = data[:-CHECKSUM_BYTES] if is_chunk(file) else data
-    if checksum(body) != crc or (is_chunk(file) and int.from_bytes(data[-CHECKSUM_BYTES:].tobytes(), "little") != crc):
-        raise damage(root, node, file, "fails its checksum")
+    check_bytes(root, record, file, data)
     return data
+
+
+def check_bytes(root: Path, record: NodeRecord, file: str, data: np.ndarray) -> None:
+    """Raise StoreDamageError unless `data`, uint8, are the file's bytes: size and both copies of the checksum."""
+    size, crc = record.files[file]
+    if len(data) != size:
+        raise damage(root, record.info.path, file, f"has {len(data)} bytes instead of {size}")
+    n_body = size - CHECKSUM_BYTES if is_chunk(file) else size
+    if checksum(data[:n_body]) != crc or data[n_body:].tobytes() not in (b"", encode_checksum(crc)):
+        raise damage(root, record.info.path, file, "fails its checksum")
 
 
 def is_chunk(file: str) -> bool:

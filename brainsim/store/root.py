@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brainsim.core.errors import StoreError
+from brainsim.core.errors import StoreError, StoreLockedError
 from brainsim.store.files import METADATA, folder_names, named_os_errors, put
 from brainsim.store.locks import LOCKS, NodeLock, sweep_dead_locks
 from brainsim.store.records import RECORD, STORE_TYPE, parse_group, store_document
@@ -19,21 +19,30 @@ def make_root(path: Path) -> None:
         Where a file or a folder with other files is.
     """
     with named_os_errors(path, "opening"):
-        if not (path / METADATA).exists():
-            if path.exists() and not path.is_dir():
-                raise StoreError(f"{path} is a file; a store is a folder.", hint="give --store another path")
-            if set(folder_names(str(path))) - {LOCKS}:
-                raise StoreError(
-                    f"{path} holds other files and is no store; brainsim writes into none but its own folders.",
-                    hint="give --store a path that does not exist yet",
-                )
-            path.mkdir(parents=True, exist_ok=True)
-            with NodeLock(path, "") as lock:
-                if not (path / METADATA).exists():
-                    put(str(path / METADATA), lock.partial, store_document())
-        else:
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"{path} is a file; a store is a folder.", hint="give --store another path")
+        names = set(folder_names(str(path)))  # one look: another process may be making the store just now
+        if METADATA in names:
             check_root(path)
             sweep_dead_locks(path)
+        elif names <= {LOCKS}:
+            path.mkdir(parents=True, exist_ok=True)
+            _write_root(path)
+        else:
+            raise StoreError(
+                f"{path} holds other files and is no store; brainsim writes into none but its own folders.",
+                hint="give --store a path that does not exist yet",
+            )
+
+
+def _write_root(path: Path) -> None:
+    try:
+        with NodeLock(path, "") as lock:
+            if not (path / METADATA).exists():
+                put(str(path / METADATA), lock.partial, store_document())
+    except StoreLockedError:
+        if not (path / METADATA).exists():
+            raise
 
 
 def check_root(path: Path) -> None:

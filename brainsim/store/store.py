@@ -79,7 +79,6 @@ class Store:
             raise InvalidValueError(f"store mode is {mode!r}; allowed: 'r' (read), 'a' (read and write).")
         self.path = Path(path).absolute()
         self.mode = mode
-        self._groups: set[str] = set()
         self._records: dict[str, tuple[Stamp, NodeRecord]] = {}
         self._checked: dict[str, Stamp] = {}
         if mode == "a":
@@ -359,12 +358,8 @@ class Store:
         parts = node.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])
-            if above not in self._groups:
-                place = self._load(above)
-                if place.record is not None:
-                    raise InvalidValueError(f"node path is {node!r}; {above!r} is a node, and nodes hold no others.")
-                if place.kind == "group":
-                    self._groups.add(above)
+            if self._load(above).record is not None:
+                raise InvalidValueError(f"node path is {node!r}; {above!r} is a node, and nodes hold no others.")
         try:
             place = self._load(node)
         except StoreDamageError:
