@@ -130,7 +130,7 @@ def make_basis(confounds: np.ndarray, drifts: np.ndarray, *, where: str) -> np.n
         Where the regressors leave nothing.
     """
     n_trs = len(drifts)
-    X = np.concatenate([confounds.astype(np.float64), drifts], axis=1)  # (n_trs, n_regressors)
+    X: np.ndarray = np.concatenate([confounds.astype(np.float64), drifts], axis=1)  # (n_trs, n_regressors)
     X = X - X.mean(axis=0)
     length = np.linalg.norm(X, axis=0)
     X = X[:, length > 0] / length[length > 0]
@@ -149,7 +149,9 @@ def make_basis(confounds: np.ndarray, drifts: np.ndarray, *, where: str) -> np.n
 def clean_signals(raw: np.ndarray, basis: np.ndarray, *, standardize: str = "zscore") -> Cleaned:
     """Regress the basis and the mean out of every target, mask what has no signal, and set the scale.
 
-    Equals ``nilearn.signal.clean(..., filter="cosine", detrend=False)`` on targets without NaN.
+    Equals ``nilearn.signal.clean(..., filter="cosine", detrend=False)`` on targets without NaN, but for this: where a
+    confound correlates above 0.9 with a cosine, nilearn leaves all cosines out; here both stay, and what they share
+    counts once.
 
     Parameters
     ----------

@@ -234,6 +234,11 @@ def _check_steps(path: Path, time: np.ndarray) -> None:
     steps = np.diff(time)
     if not np.isfinite(time).all() or (steps <= 0).any():
         raise AlignmentError(f"the time column of {path} does not increase throughout; one row per TR is wanted.")
+    if len(steps) and not 0 <= time[0] <= steps.min() * (1 + SAME_STEP):
+        raise AlignmentError(
+            f"the time column of {path} begins at {time[0]:g}, more than one step ({steps.min():g}) into the run.",
+            hint="leave the column out, and say with --stimulus-map (onset_s) when the stimulus began",
+        )
     if len(steps) and steps.max() - steps.min() > SAME_STEP * steps.min() + 1e-6:
         row = int(np.argmax(np.abs(steps - np.median(steps)))) + 1
         raise AlignmentError(

@@ -1,0 +1,197 @@
+"""Turn the geometry of model families into a cohort of BOLD whose unique and shared variance is known.
+
+Every family gets signals of its own: directions among the strongest components of its HRF-convolved features that no
+mixture of the other families predicts. Voxels mix these signals, signals that all families share, and noise. What a subset
+of families explains of each signal is measured without noise, signal by signal, by leave-one-run-out kernel ridge in plain
+NumPy; what it explains of a voxel follows, since prediction is linear. Nothing here uses the solver that is tested with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainsim.core.runs import RunLayout
+from brainsim.core.seeds import named_rng
+
+# Signals are sought among this many strongest components of a family: those that a fit of noisy data can find.
+N_COMPONENTS = 10
+
+# A signal that its own family predicts badly is worth less than one that others predict a little.
+OWN_PENALTY = 3.0
+
+# Ridge penalties of the noiseless fits, in units of the kernels' mean diagonal; the best is taken for each signal.
+TRUTH_ALPHAS = (0.003, 0.03, 0.3, 3.0)
+
+# Penalty at which candidate signals are compared: small, since they have no noise.
+CHOICE_ALPHA = 0.03
+
+
+@dataclass(frozen=True)
+class PlantedSignals:
+    """Time courses that voxels are made of.
+
+    Parameters
+    ----------
+    names : tuple of str
+        For each signal the family it belongs to, or "shared".
+    courses : ndarray of float64, (n_rows, n_signals)
+        Mean 0 within runs, variance 1.
+    """
+
+    names: tuple[str, ...]
+    courses: np.ndarray
+
+    def columns(self, name: str) -> np.ndarray:
+        """Return the numbers of a family's signals."""
+        return np.flatnonzero(np.asarray(self.names) == name)
+
+
+def centre_runs(X: np.ndarray, layout: RunLayout) -> np.ndarray:
+    """Remove every run's mean."""
+    return np.concatenate([X[rows] - X[rows].mean(axis=0) for rows in layout.slices])
+
+
+def ridge_residuals(K: np.ndarray, Y: np.ndarray, layout: RunLayout, *, alpha: float) -> np.ndarray:
+    """Return what leave-one-run-out kernel ridge does not predict of each run, (n_rows, n_targets), float64."""
+    G = np.linalg.inv(K.astype(np.float64) + alpha * np.eye(len(K)))
+    C = G @ Y
+    return np.concatenate([np.linalg.solve(G[rows, rows], C[rows]) for rows in layout.slices])
+
+
+def _strongest(K: np.ndarray, layout: RunLayout, n: int) -> np.ndarray:
+    """Return the strongest components of a kernel, (n_rows, n), orthonormal, centred within runs."""
+    _, vectors = np.linalg.eigh(K)
+    components: np.ndarray = np.linalg.qr(centre_runs(vectors[:, ::-1][:, :n], layout))[0]
+    return components
+
+
+def choose_signals(
+    convolved: Mapping[str, np.ndarray], design: Mapping[str, np.ndarray], layout: RunLayout, *, n_signals: int = 2
+) -> PlantedSignals:
+    """Choose signals that one family alone predicts, and signals that all share.
+
+    Parameters
+    ----------
+    convolved : mapping of str to ndarray, (n_rows, n_rows)
+        Kernel of each family's HRF-convolved features, centred within runs: where signals are taken from.
+    design : mapping of str to ndarray, (n_rows, n_rows)
+        Kernel of each family's delayed features, mean diagonal 1: what an analysis predicts with.
+    layout : RunLayout
+        Rows of each run.
+    n_signals : int
+        Signals per family, and shared ones.
+    """
+    names: list[str] = []
+    courses: list[np.ndarray] = []
+    for family, K in convolved.items():
+        U = _strongest(K, layout, N_COMPONENTS)
+        others = np.mean([design[other] for other in design if other != family], axis=0)
+        unexplained = ridge_residuals(others, U, layout, alpha=CHOICE_ALPHA)
+        missed = ridge_residuals(design[family], U, layout, alpha=CHOICE_ALPHA)
+        # The direction v that maximises what the others miss of U v, less what its own family misses.
+        gain = unexplained.T @ unexplained - OWN_PENALTY * (missed.T @ missed)
+        _, directions = np.linalg.eigh((gain + gain.T) / 2)
+        names += [family] * n_signals
+        courses.append(U @ directions[:, ::-1][:, :n_signals])
+    names += ["shared"] * n_signals
+    courses.append(_strongest(np.mean([K / np.trace(K) for K in convolved.values()], axis=0), layout, n_signals))
+    stacked = np.concatenate(courses, axis=1)
+    return PlantedSignals(tuple(names), stacked / stacked.std(axis=0))
+
+
+def noiseless_residuals(
+    design: Mapping[str, np.ndarray], courses: np.ndarray, layout: RunLayout, subsets: Sequence[Sequence[str]]
+) -> list[np.ndarray]:
+    """Return what each subset of families leaves of each signal when there is no noise.
+
+    Parameters
+    ----------
+    design : mapping of str to ndarray, (n_rows, n_rows)
+        Kernels, mean diagonal 1.
+    courses : ndarray, (n_rows, n_signals)
+        Signals as the analysis sees them (cleaned).
+    subsets : sequence of sequence of str
+        Smaller subsets before larger ones.
+
+    Returns
+    -------
+    list of ndarray of float64, (n_rows, n_signals)
+        Per subset. A signal's penalty, and the part of the subset that predicts it, are the best ones.
+    """
+    best: dict[frozenset[str], np.ndarray] = {}
+    for subset in subsets:
+        members = frozenset(subset)
+        K = np.mean([design[family] for family in subset], axis=0)
+        options = [ridge_residuals(K, courses, layout, alpha=alpha) for alpha in TRUTH_ALPHAS]
+        options += [residuals for part, residuals in best.items() if part < members]
+        loss = np.stack([np.square(E).sum(axis=0) for E in options])  # (n_options, n_signals)
+        winner = loss.argmin(axis=0)
+        E = np.stack([options[w][:, column] for column, w in enumerate(winner)], axis=1)
+        nothing = np.square(courses).sum(axis=0) < loss.min(axis=0)
+        E[:, nothing] = courses[:, nothing]
+        best[members] = E
+    return [best[frozenset(subset)] for subset in subsets]
+
+
+def draw_noise(rng: np.random.Generator, layout: RunLayout, n_targets: int, *, ar: float, shared: float) -> np.ndarray:
+    """Draw noise of variance 1: first-order autocorrelated, partly shared by all targets, independent between runs.
+
+    Parameters
+    ----------
+    ar : float
+        Correlation of successive TRs.
+    shared : float
+        Share of the variance that all targets have in common.
+    """
+    from scipy.signal import lfilter
+
+    runs = []
+    for n_trs in layout.n_trs:
+        private = rng.standard_normal((n_trs, n_targets))
+        common = rng.standard_normal((n_trs, 1))
+        innovations = np.sqrt(1 - shared) * private + np.sqrt(shared) * common
+        innovations[1:] *= np.sqrt(1 - ar**2)  # stationary from the first TR on
+        runs.append(lfilter([1.0], [1.0, -ar], innovations, axis=0))
+    return np.concatenate(runs)
+
+
+def draw_weights(
+    rng: np.random.Generator, signals: PlantedSignals, variances: Mapping[str, float], n_targets: int
+) -> np.ndarray:
+    """Draw how voxels mix the signals, (n_signals, n_targets).
+
+    Parameters
+    ----------
+    variances : mapping of str to float
+        Variance of each family's part (and of "shared") in a voxel, on average; single voxels vary by a fifth.
+    """
+    weights = np.zeros((len(signals.names), n_targets))
+    for name, variance in variances.items():
+        if variance == 0:
+            continue
+        columns = signals.columns(name)
+        mix = rng.standard_normal((len(columns), n_targets))
+        spread = np.sqrt(variance * rng.uniform(0.8, 1.2, n_targets))
+        courses = signals.courses[:, columns] @ mix
+        weights[columns] = mix * spread / courses.std(axis=0)
+    return weights
+
+
+def draw_motion(rng: np.random.Generator, n_trs: int) -> dict[str, np.ndarray]:
+    """Draw head motion as fMRIPrep tells it: six parameters (mm, rad) that wander, and framewise displacement (mm)."""
+    names = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+    steps = rng.standard_normal((n_trs, 6)) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+    steps[0] = 0
+    walk = steps.cumsum(axis=0)
+    # Rotations count as arc length on a sphere of 50 mm (Power et al. 2012).
+    displacement = np.abs(steps[:, :3]).sum(axis=1) + 50 * np.abs(steps[:, 3:]).sum(axis=1)
+    displacement[0] = np.nan
+    return {**{name: walk[:, i] for i, name in enumerate(names)}, "framewise_displacement": displacement}
+
+
+def subject_rng(seed: int, subject: str, what: str) -> np.random.Generator:
+    """Return the generator of one subject's noise, weights or motion."""
+    return named_rng(seed, "planted", subject, what)
