@@ -1,8 +1,8 @@
 """Turn arrays into the bytes of Zarr 3 chunks and array metadata, and back.
 
 The bytes are those that zarr-python writes for the codecs `bytes` (little endian) and `crc32c`. They are made here
-because its synchronous interface costs 9 ms an array, ten times what the files do, and a store holds thousands of small
-arrays; tests/store compares the two.
+because its synchronous interface costs 5 to 9 ms an array, many times what the files do, and a store holds thousands of
+small arrays; tests/store compares the two.
 """
 
 from __future__ import annotations
