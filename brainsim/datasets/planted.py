@@ -1,9 +1,10 @@
 """Turn the geometry of model families into a cohort of BOLD whose unique and shared variance is known.
 
 Every family gets signals of its own: directions among the strongest components of its HRF-convolved features that no
-mixture of the other families predicts. Voxels mix these signals, signals that all families share, and noise. What a subset
-of families explains of each signal is measured without noise, signal by signal, by leave-one-run-out kernel ridge in plain
-NumPy; what it explains of a voxel follows, since prediction is linear. Nothing here uses the solver that is tested with it.
+mixture of the other families predicts. Voxels mix these signals, signals that all families share, and noise. What a
+subset of families explains of each signal is measured without noise, signal by signal, by leave-one-run-out kernel
+ridge in plain NumPy; what it explains of a voxel follows, since prediction is linear. Nothing here uses the solver that
+is tested with it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""Turn stored activations into the kernels of bands, one layer in memory at a time, and keep them in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsim.core.progress import SILENT, Progress
+from brainsim.core.provenance import digest
+from brainsim.core.timing import average_matrix
+
+if TYPE_CHECKING:
+    from brainsim.commands.encoding_data import RunTiming, SubjectGroup
+    from brainsim.features.bands import Band, LayerSource
+    from brainsim.store import Store
+
+# Columns of activations that are in memory at once: 16,384 float32 columns of 3,600 TRs are 225 MiB.
+BLOCK_FEATURES = 16384
+
+# Kernels kept in memory while candidates mix them; at 3,600 TRs one takes 50 MiB.
+KERNEL_CACHE = 24
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """What makes a kernel from activations.
+
+    Parameters
+    ----------
+    delays : tuple of int
+        Delays in TRs.
+    scaling : str
+        "zscore" or "center", within runs.
+    device : str
+        Where products are computed; it does not change what is stored beyond rounding.
+    """
+
+    delays: tuple[int, ...]
+    scaling: str
+    device: str = "cpu"
+
+
+def layer_kernel(store: Store, layer: LayerSource, group: SubjectGroup, options: KernelOptions) -> np.ndarray:
+    """Return the delayed kernel of one layer on a group's TR grid, float32 (n_rows, n_rows)."""
+    from brainsim.features.kernels import delayed_kernel
+
+    K = layer_gram(store, layer, group, options)
+    return delayed_kernel(K, group.layout, delays=options.delays, name=layer.name)
+
+
+def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: KernelOptions) -> np.ndarray:
+    """Return the inner products of one layer's scaled features between a group's TRs, float64 (n_rows, n_rows).
+
+    Raises
+    ------
+    AlignmentError
+        Where a TR has no clip.
+    """
+    from brainsim.features.kernels import gram_from_blocks
+
+    averages = [_averages(store, layer, timing) for timing in group.timing]
+
+    def read_block(start: int, stop: int) -> list[np.ndarray]:
+        read = {s: store.read(layer.nodes[s], "values", columns=slice(start, stop)) for s in group.stimuli}
+        return [
+            average @ read[timing.stimulus].astype(np.float32, copy=False)
+            for average, timing in zip(averages, group.timing, strict=True)
+        ]
+
+    return gram_from_blocks(
+        read_block,
+        n_features=layer.n_features,
+        layout=group.layout,
+        scaling=options.scaling,
+        block_features=BLOCK_FEATURES,
+        device=options.device,
+    )
+
+
+def _averages(store: Store, layer: LayerSource, timing: RunTiming) -> np.ndarray:
+    time_s = store.read(layer.nodes[timing.stimulus], "time_s")
+    return average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}")
+
+
+def band_key(band: Band, group: SubjectGroup, options: KernelOptions) -> dict[str, Any]:
+    """Return everything that makes a band's kernel."""
+    return {
+        "layers": [list(layer.digests) for layer in band.layers],
+        "timing": [[t.stimulus, t.grid.n_trs, t.grid.tr_s, t.grid.start_s] for t in group.timing],
+        "delays": list(options.delays),
+        "scaling": options.scaling,
+    }
+
+
+def kernel_path(key: dict[str, Any]) -> str:
+    """Return the node of a kernel."""
+    return f"kernels/{digest(key)[:16]}"
+
+
+def ensure_band_kernels(
+    store: Store,
+    bands: Sequence[Band],
+    group: SubjectGroup,
+    options: KernelOptions,
+    *,
+    progress: Progress = SILENT,
+) -> list[str]:
+    """Make the kernels that are not stored yet; return the node of each band.
+
+    A band's kernel is the mean of its layers' kernels, each of mean diagonal 1.
+    """
+    from brainsim.features.kernels import normalise_kernel
+
+    paths = [kernel_path(band_key(band, group, options)) for band in bands]
+    todo = [(band, path) for band, path in zip(bands, paths, strict=True) if not store.has(path)]
+    if not todo:
+        return paths
+    with progress.task("kernels", total=sum(len(band.layers) for band, _ in todo), unit="layers") as task:
+        for band, path in todo:
+            total = np.zeros((group.layout.n_rows, group.layout.n_rows))
+            for layer in band.layers:
+                total += layer_kernel(store, layer, group, options)
+                task.advance()
+            store.write(
+                path,
+                type="kernel",
+                key=band_key(band, group, options),
+                arrays={"K": normalise_kernel(total, name=band.name)},
+                attributes={
+                    "band": band.name,
+                    "family": band.family,
+                    "layers": [layer.name for layer in band.layers],
+                    "layout": [[t.run, t.grid.n_trs] for t in group.timing],
+                    "delays": list(options.delays),
+                    "scaling": options.scaling,
+                    "n_features": sum(layer.n_features for layer in band.layers),
+                },
+            )
+    return paths
+
+
+class StoredKernels(Sequence[np.ndarray]):
+    """Kernels that are read from the store when a candidate mixes them, a few kept in memory."""
+
+    def __init__(self, store: Store, paths: Sequence[str]) -> None:
+        self._paths = list(paths)
+        self._read = lru_cache(maxsize=KERNEL_CACHE)(lambda path: store.read(path, "K"))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._read(self._paths[index])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))

@@ -1,0 +1,395 @@
+"""Turn stored activations and BOLD into what each family explains alone and what families share, per target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsim.commands.encoding_data import SubjectGroup, Targets, load_targets
+from brainsim.commands.encoding_plan import (
+    DEFAULT_ALPHAS,
+    EncodingOptions,
+    EncodingPlan,
+    column_batches,
+    edge_share,
+    pack_subjects,
+    plan_encoding,
+    resolve_device,
+    result_is_done,
+    stream_masks,
+    tell_warnings,
+)
+from brainsim.core.checks import check_node_name
+from brainsim.core.errors import InvalidValueError
+from brainsim.core.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from brainsim.encoding.search import SearchLog, SupportBest
+    from brainsim.store import Store
+
+# The lattice needs its own candidates for every subset: about six for each of 31, the even mixture among them.
+DEFAULT_CANDIDATES = 200
+
+
+@dataclass(frozen=True)
+class PartitionSummary:
+    """What a partition did and found.
+
+    Parameters
+    ----------
+    name, dataset, store : str
+        Where the result lies: ``partitions/{name}/{dataset}/{subject}`` and ``…/group``.
+    subjects, families : tuple of str
+        What was partitioned.
+    n_subsets, n_candidates, n_alphas, n_folds : int
+        Size of the lattice and of the search.
+    rows : tuple of dict
+        Per stream and family: unique R2 (mean over subjects of the mean over targets), its interval, counts.
+    joint : tuple of dict
+        Per stream: R2 of all families together.
+    n_nodes_written, n_nodes_reused : int
+        Result nodes made now, and found complete.
+    warnings : tuple of str
+        What must be known beside the parts.
+    seconds : float
+        Wall time.
+    """
+
+    name: str
+    dataset: str
+    store: str
+    subjects: tuple[str, ...]
+    families: tuple[str, ...]
+    n_subsets: int
+    n_candidates: int
+    n_alphas: int
+    n_folds: int
+    rows: tuple[dict[str, Any], ...]
+    joint: tuple[dict[str, Any], ...]
+    n_nodes_written: int
+    n_nodes_reused: int
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def partition(
+    name: str,
+    *,
+    dataset: str,
+    store: Path | str = "store/brainsim.zarr",
+    families: Mapping[str, Sequence[str]] | None = None,
+    models: Sequence[str] = ("*",),
+    bands: str = "system",
+    delays: Sequence[int] = (1, 2, 3, 4),
+    cv: str = "runs",
+    n_blocks: int = 5,
+    gap: int = 0,
+    alphas: Sequence[float] | None = None,
+    n_candidates: int = DEFAULT_CANDIDATES,
+    concentration: Sequence[float] = (0.1, 1.0),
+    scaling: str = "zscore",
+    subjects: Sequence[str] = (),
+    device: str = "auto",
+    seed: int = 0,
+    n_targets_batch: int = 8192,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> PartitionSummary:
+    """Partition the explained variance over families of models: unique, shared, Shapley and product-measure parts.
+
+    The cross-validated R2 of every subset of families comes from one pool of band mixtures; each mixture is scored once
+    and competes in every subset that contains the families it uses. The unique part of a family is
+    ``R2(all) - R2(all but it)``; shared parts follow by inclusion and exclusion.
+
+    Parameters
+    ----------
+    name : str
+        Name of the partition in the store.
+    dataset : str
+        Dataset given at ingest.
+    store : Path
+        Store that holds the activations and the BOLD.
+    families : mapping of str to sequence of str
+        Families as globs over models; by default the families that the models' rows name.
+    models : sequence of str
+        Globs over stored models or feature sets to take part.
+    bands : {"layer", "system", "family"}
+        What gets a weight of its own inside the families.
+    delays : sequence of int
+        Delays of the features against the BOLD, in TRs.
+    cv : {"runs", "blocks"}
+        Leave one run out, or contiguous blocks (for data of one or two runs).
+    n_blocks : int
+        Number of blocks with --cv blocks.
+    gap : int
+        TRs on either side of a block that training leaves out, with --cv blocks.
+    alphas : sequence of float
+        Ridge penalties to try, in units of the kernels' mean diagonal; half-decades from 0.01 to 100,000 by default.
+    n_candidates : int
+        Band mixtures to try over the whole lattice; at least the number of subsets.
+    concentration : sequence of float
+        Dirichlet concentrations of the random mixtures within families, used in turn.
+    scaling : {"zscore", "center"}
+        Whether features are z-scored or only centred within runs.
+    subjects : sequence of str
+        Subjects to partition; all by default.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    seed : int
+        Seed of the random mixtures.
+    n_targets_batch : int
+        Targets scored at once.
+    dry_run : bool
+        Say what would be done, and do nothing.
+    overwrite : bool
+        Replace a partition of this name that was made with other options.
+    progress : Progress
+        Where progress is told.
+
+    Returns
+    -------
+    PartitionSummary
+
+    Raises
+    ------
+    UnknownNameError, InvalidValueError, AlignmentError
+        Names that are not stored, options that do not fit the data, TRs without features.
+
+    References
+    ----------
+    Lescroart, Stansbury and Gallant 2015, Front. Comput. Neurosci. 9; Dupré la Tour et al. 2022, NeuroImage 264.
+    """
+    from brainsim.store import Store
+
+    started = time.monotonic()
+    check_node_name(name, what="the partition's name")
+    options = EncodingOptions(
+        dataset=dataset,
+        models=tuple(models),
+        bands=bands,
+        delays=tuple(delays),
+        cv=cv,
+        n_blocks=n_blocks,
+        gap=gap,
+        alphas=tuple(alphas) if alphas else DEFAULT_ALPHAS,
+        n_candidates=n_candidates,
+        concentration=tuple(concentration),
+        scaling=scaling,
+        subjects=tuple(subjects),
+        seed=seed,
+        device=resolve_device(device),
+        n_targets_batch=n_targets_batch,
+    )
+    opened = Store(store, mode="r" if dry_run else "a")
+    plan = plan_encoding(opened, options, families=families)
+    if len(plan.families) < 2:
+        raise InvalidValueError(
+            f"only one family is selected ({plan.families[0]}); a partition needs at least two.",
+            hint="--family NAME=GLOB,GLOB groups models into families; brainsim fit scores one",
+        )
+    written = reused = 0
+    keys: dict[str, dict[str, Any]] = {}
+    for group in plan.groups:
+        keys |= {s.name: plan.result_key("partition", group, s, {}) for s in group.subjects}
+        todo = tuple(
+            s
+            for s in group.subjects
+            if not result_is_done(opened, _path(name, dataset, s.name), keys[s.name], overwrite=overwrite)
+        )
+        reused += len(group.subjects) - len(todo)
+        if not todo or dry_run:
+            continue
+        for result in _partition_group(opened, plan, SubjectGroup(group.timing, todo), progress):
+            for index, subject in enumerate(result.group.subjects):
+                opened.write(
+                    _path(name, dataset, subject.name),
+                    type="partition",
+                    key=keys[subject.name],
+                    arrays=result.arrays(index),
+                    attributes=result.attributes(plan, index),
+                    overwrite=overwrite,
+                )
+                written += 1
+    attributes: dict[str, Any] = {"rows": [], "joint": [], "warnings": []}
+    if not dry_run:
+        attributes = _write_group(opened, plan, name, keys, overwrite=overwrite)
+    for warning in attributes["warnings"]:
+        progress.warn(warning)
+    return PartitionSummary(
+        name=name,
+        dataset=dataset,
+        store=str(store),
+        subjects=tuple(s.name for group in plan.groups for s in group.subjects),
+        families=plan.families,
+        n_subsets=2 ** len(plan.families) - 1,
+        n_candidates=max(n_candidates, 2 ** len(plan.families) - 1),
+        n_alphas=len(options.alphas),
+        n_folds=len(plan.folds(plan.groups[0])),
+        rows=tuple(row for row in attributes["rows"] if row["quantity"] == "unique"),
+        joint=tuple(attributes["joint"]),
+        n_nodes_written=written,
+        n_nodes_reused=reused,
+        warnings=tuple(attributes["warnings"]),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _path(name: str, dataset: str, subject: str) -> str:
+    return f"partitions/{name}/{dataset}/{subject}"
+
+
+@dataclass(frozen=True)
+class _GroupPartition:
+    """The parts of one pack of subjects, side by side."""
+
+    group: SubjectGroup
+    targets: Targets
+    values: dict[str, np.ndarray]
+    edge: float
+    logs: tuple[SearchLog, ...]
+
+    def arrays(self, index: int) -> dict[str, np.ndarray]:
+        return {name: self.targets.spread(values, index) for name, values in self.values.items()}
+
+    def attributes(self, plan: EncodingPlan, index: int) -> dict[str, Any]:
+        from brainsim.variance.lattice import subset_names
+
+        subject = self.group.subjects[index]
+        valid = self.targets.valid[index]
+        n_masked = int((~valid).sum())
+        return {
+            "families": list(plan.families),
+            "family_models": {f: _models_of(plan, f) for f in plan.families},
+            "bands": [band.name for band in plan.bands],
+            "band_families": [band.family for band in plan.bands],
+            "subsets": subset_names(plan.families),
+            "folds": [fold.name for fold in plan.folds(self.group)],
+            "roi_names": subject.targets.attributes["roi_names"],
+            "streams": subject.targets.attributes["streams"],
+            "summary": {
+                "edge_share": self.edge,
+                "n_masked": n_masked,
+                "n_factored": sum(log.n_factored for log in self.logs),
+                "n_float64": sum(log.n_float64 for log in self.logs),
+                "n_failed": sum(len(log.failed) for log in self.logs),
+            },
+            "warnings": tell_warnings(share_at_edge=self.edge, n_masked=n_masked, n_targets=len(valid), logs=self.logs),
+            "options": plan.options.record(),
+            "sources": plan.sources(self.group, subject),
+        }
+
+
+def _models_of(plan: EncodingPlan, family: str) -> list[str]:
+    return list(dict.fromkeys(la.model for band in plan.bands if band.family == family for la in band.layers))
+
+
+def _partition_group(
+    store: Store, plan: EncodingPlan, group: SubjectGroup, progress: Progress
+) -> Iterator[_GroupPartition]:
+    """Yield the partition of each pack of subjects."""
+    from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
+    from brainsim.encoding.candidates import draw_pool
+    from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.search import best_of_subsets, search_supports
+    from brainsim.encoding.split import split_scores
+    from brainsim.variance.lattice import subset_masks
+
+    options = plan.options
+    paths = ensure_band_kernels(store, plan.bands, group, plan.kernel_options, progress=progress)
+    Ks = StoredKernels(store, paths)
+    folds = index_folds(plan.folds(group), group.layout.n_rows)
+    pool = draw_pool(
+        plan.band_groups(), n_candidates=options.n_candidates, concentration=options.concentration, seed=options.seed
+    )
+    masks = subset_masks(len(plan.families))
+    for pack in pack_subjects(group, options.n_targets_batch):
+        targets = load_targets(store, pack)
+        parts, logs, edges = [], [], []
+        for columns in column_batches(targets.Y.shape[1], options.n_targets_batch):
+            Y = targets.Y[:, columns]
+            bests, log = search_supports(
+                Ks,
+                Y,
+                pool=pool,
+                alphas=options.alphas,
+                folds=folds,
+                device=options.device,
+                progress=progress,
+                label="partition",
+            )
+            scores: list[np.ndarray] = []
+            correlations: list[np.ndarray] = []
+            best: SupportBest | None = None
+            for _, best in best_of_subsets(bests, masks):
+                scores.append(best.r2.mean(dim=0).cpu().numpy())
+                correlations.append(best.r.mean(dim=0).cpu().numpy())
+            if best is None:
+                raise InvalidValueError("no subset of families to score.")
+            # The last subset is the joint one.
+            split = split_scores(
+                Ks,
+                Y,
+                gammas=pool.gammas,
+                alphas=options.alphas,
+                best=best,
+                folds=folds,
+                device=options.device,
+                progress=progress,
+            )
+            parts.append(_parts_of(np.stack(scores), np.stack(correlations), split.r2, plan))
+            logs.append(log)
+            edges.append(edge_share(best, len(options.alphas)))
+        values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
+        yield _GroupPartition(pack, targets, values, float(np.mean(edges)), tuple(logs))
+
+
+def _parts_of(
+    scores: np.ndarray, correlations: np.ndarray, split: np.ndarray, plan: EncodingPlan
+) -> dict[str, np.ndarray]:
+    """Return everything that follows from the scores of all subsets, per target."""
+    from brainsim.variance.lattice import commonality_parts, shapley_values, unique_parts
+
+    groups = np.asarray(plan.band_groups())
+    product = np.stack([split[groups == g].sum(axis=0) for g in range(len(plan.families))])
+    values = {
+        "subset_r2": scores,
+        "subset_r": correlations,
+        "unique": unique_parts(scores),
+        "parts": commonality_parts(scores),
+        "shapley": shapley_values(scores),
+        "product": product,
+    }
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
+def _write_group(
+    store: Store, plan: EncodingPlan, name: str, keys: Mapping[str, dict[str, Any]], *, overwrite: bool
+) -> dict[str, Any]:
+    """Average the parts over targets and subjects, and keep the table."""
+    from brainsim.commands.partition_group import group_tables
+
+    dataset = plan.options.dataset
+    path = _path(name, dataset, "group")
+    key = {"kind": "partition-group", "subjects": keys}
+    if result_is_done(store, path, key, overwrite=overwrite):
+        return dict(store.info(path).attributes)
+    subjects = [s for group in plan.groups for s in group.subjects]
+    nodes = {s.name: store.info(_path(name, dataset, s.name)) for s in subjects}
+    arrays = {s.name: {a: store.read(nodes[s.name].path, a) for a in nodes[s.name].arrays} for s in subjects}
+    attributes = {
+        **group_tables(plan.families, arrays, {s.name: stream_masks(store, s) for s in subjects}),
+        "families": list(plan.families),
+        "dataset": dataset,
+        "subjects": [s.name for s in subjects],
+        "warnings": [f"{s}: {w}" for s, node in nodes.items() for w in node.attributes["warnings"]],
+        "options": plan.options.record(),
+        "sources": [node.path for node in nodes.values()],
+    }
+    store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
+    return attributes

@@ -1,0 +1,45 @@
+"""Turn a repetition time into the canonical haemodynamic response, as a matrix over the TRs of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainsim.core.checks import check_count, check_number
+
+# SPM's canonical response: gamma densities of shape 6 and 16, the second a sixth of the first; over after 32 s.
+PEAK_SHAPE, UNDERSHOOT_SHAPE, RATIO, LENGTH_S = 6.0, 16.0, 6.0, 32.0
+
+
+def canonical_hrf(time_s: np.ndarray) -> np.ndarray:
+    """Return SPM's canonical double-gamma response at times after an event, float64, 0 before it and after 32 s.
+
+    Source: Friston et al. 1998, as in SPM's ``spm_hrf`` with its default parameters.
+    """
+    from scipy.stats import gamma
+
+    t = np.asarray(time_s, np.float64)
+    response = gamma.pdf(t, PEAK_SHAPE) - gamma.pdf(t, UNDERSHOOT_SHAPE) / RATIO
+    return np.where((t >= 0) & (t < LENGTH_S), response, 0.0)
+
+
+def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
+    """Return the matrix that convolves one run's TRs with the canonical response.
+
+    Parameters
+    ----------
+    n_trs : int
+        Rows of the run.
+    tr_s : float
+        Repetition time in seconds.
+
+    Returns
+    -------
+    ndarray of float64, (n_trs, n_trs)
+        Lower triangular: a TR sees itself and its past. Scaled so that a constant input of 1 gives 1 in the end.
+    """
+    check_count("n_trs", n_trs)
+    check_number("TR", tr_s, above=0, unit="s")
+    lag = np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]
+    kernel = canonical_hrf(np.arange(0, LENGTH_S, tr_s))
+    total = kernel.sum()
+    return np.where(lag >= 0, canonical_hrf(lag * tr_s), 0.0) / total
