@@ -126,7 +126,7 @@ def match_streams(grouping: Grouping, roi_names: Sequence[str]) -> tuple[dict[st
         raise UnknownNameError(
             f"none of the ROIs of grouping {grouping.name!r} is in the label image, which has "
             f"{', '.join(list(roi_names)[:12])}{', …' if len(roi_names) > 12 else ''}.",
-            hint=f"--streams FILE.toml with your own unions; groupings that ship: {', '.join(list_groupings())}",
+            hint=f"--stream FILE.toml with your own unions; groupings that ship: {', '.join(list_groupings())}",
         )
     return found, lacking
 

@@ -137,8 +137,8 @@ def check_together(plans: Sequence[RunPlan]) -> None:
     for plan in plans[1:]:
         if abs(plan.tr_s - first.tr_s) > SAME_TR_S:
             raise AlignmentError(
-                f"TR is {first.tr_s:g} s in {first.source.where}, and {plan.tr_s:g} s in {plan.source.where}; a dataset "
-                "has one TR.",
+                f"TR is {first.tr_s:g} s in {first.source.where}, and {plan.tr_s:g} s in {plan.source.where}; "
+                "a dataset has one TR.",
                 hint="ingest them as two datasets, each with its own --dataset name",
             )
     for subject in dict.fromkeys(plan.source.subject for plan in plans):

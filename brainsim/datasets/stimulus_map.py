@@ -94,7 +94,7 @@ def find_showing(shown: dict[tuple[str, str], Showing] | None, source: RunSource
         raise AlignmentError(
             f"the stimulus map has no row for {source.run} of {source.subject} ({source.path.name}); it has "
             f"{_list_runs([run for _, run in shown])}.",
-            hint="add the row, or choose runs with --task and --subject",
+            hint="add the row, or choose runs with --task and --subjects",
         )
     return found
 

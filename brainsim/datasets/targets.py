@@ -210,7 +210,7 @@ def _make_streams(grouping: Grouping | None, names: Sequence[str]) -> tuple[dict
         return streams, notes
     notes = []
     if not set(names) & set(STREAMS) and (fitting := fitting_grouping(names)) is not None:
-        notes.append(f"every ROI is a stream of its own; --streams {fitting} makes {', '.join(STREAMS)} of them.")
+        notes.append(f"every ROI is a stream of its own; --stream {fitting} makes {', '.join(STREAMS)} of them.")
     return {name: [name] for name in names}, notes
 
 
