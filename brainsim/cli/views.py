@@ -1,0 +1,159 @@
+"""Turn the summaries that deserve it into text of their own; every other verb is shown field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from brainsim.cli.output import make_lines, make_table, show_summary, tell
+from brainsim.core.resources import format_bytes
+
+STATE_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def show(word: str, summary: Any) -> RenderableType:
+    """Return the text of a verb's summary."""
+    return VIEWS.get(word, show_summary)(summary)
+
+
+def show_demo(summary: Any) -> RenderableType:
+    """Show planted beside recovered unique variance, then where the page lies."""
+    rows = [
+        {
+            "stream": row["stream"],
+            "family": row["family"],
+            "planted": row["planted"],
+            "estimated": row["estimated"],
+            "interval": f"[{tell(row['low'])}, {tell(row['high'])}]",
+        }
+        for row in summary.recovered
+    ]
+    table = make_table(
+        rows,
+        columns={
+            "stream": "stream",
+            "family": "family",
+            "planted": "planted",
+            "estimated": "estimated",
+            "interval": "[low, high]",
+        },
+        title="Unique R² of each family in each stream: planted, and estimated (mean over subjects, its interval)",
+    )
+    paths = {"page": summary.report, "store": summary.store}
+    seconds = getattr(summary, "seconds", {})
+    if isinstance(seconds, dict) and seconds:
+        total = seconds.get("total", sum(seconds.values()))
+        steps = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items() if step != "total")
+        paths["seconds"] = f"{total:.1f} ({steps})"
+    return Group(table, Text(), make_lines(paths))
+
+
+def show_models(summary: Any) -> RenderableType:
+    """Show the models, family by family."""
+    rows = [
+        {
+            **row,
+            "input": f"{row['n_frames']} x {tell(row['size'], 'size')}",
+        }
+        for row in summary.models
+    ]
+    columns = {
+        "name": "model",
+        "family": "family",
+        "trained_to_give": "trained to give",
+        "input": "frames x px",
+        "n_layers": "layers",
+        "weights": "weights",
+    }
+    return make_table(rows, columns=columns)
+
+
+def show_model(summary: Any) -> RenderableType:
+    """Show one model: what it is, then its protocols and layers."""
+    lines = {
+        name.replace("_", " "): tell(value, name)
+        for name, value in summary.model.items()
+        if name not in ("taps", "tap_sets", "options", "n_layers") and value not in (None, [], {}, "")
+    }
+    parts: list[RenderableType] = [make_lines(lines), Text()]
+    columns = {"protocol": "protocol", "n_frames": "frames", "frame_stride": "stride", "size": "px", "notes": "notes"}
+    parts.append(make_table(summary.protocols, columns=columns))
+    if summary.layers:
+        columns = {"index": "", "name": "layer", "shape": "shape", "n_features": "features", "size": "size per clip"}
+        layers = [{**layer, "size": format_bytes(layer["bytes_per_clip"])} for layer in summary.layers]
+        parts += [Text(), make_table(layers, columns=columns)]
+    return Group(*parts)
+
+
+def show_store(summary: Any) -> RenderableType:
+    """Show the nodes of a store, then their number and size."""
+    rows = [
+        {
+            "path": node["path"],
+            "type": node["type"] or node["state"],
+            "state": node["state"],
+            "size": format_bytes(node["nbytes"]),
+            "arrays": ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, (shape, _) in node["arrays"].items()),
+        }
+        for node in summary.nodes
+    ]
+    columns = {"path": "node", "type": "type", "state": "state", "size": "size", "arrays": "arrays"}
+    counts = [f"{summary.n_nodes} nodes, {format_bytes(summary.nbytes)}"]
+    counts += [f"{summary.n_unfinished} unfinished"] if summary.n_unfinished else []
+    counts += [f"{summary.n_damaged} damaged"] if summary.n_damaged else []
+    total = Text(f"{', '.join(counts)} in {summary.store}")
+    return Group(make_table(rows, columns=columns), Text(), total) if rows else total
+
+
+def show_node(summary: Any) -> RenderableType:
+    """Show one node: what it is, its arrays, then what made it."""
+    lines = {
+        "node": summary.node,
+        "type": f"{summary.type}, version {summary.version}",
+        "created": summary.created,
+        "size": format_bytes(summary.nbytes),
+        "seed": tell(summary.seed),
+        "digest": summary.digest,
+    }
+    arrays = [{"array": name, **spec} for name, spec in summary.arrays.items()]
+    parts: list[RenderableType] = [make_lines(lines), Text(), make_table(arrays)]
+    for title in ("key", "attributes", "software"):
+        parts += [Text(), Text(title, style="bold"), Text(json.dumps(getattr(summary, title), indent=2, default=str))]
+    return Group(*parts)
+
+
+def show_verification(summary: Any) -> RenderableType:
+    """Show each damage, or that there is none."""
+    parts: list[RenderableType] = []
+    if summary.damages:
+        columns = {"node": "node", "chunk": "chunk", "what": "what is wrong"}
+        parts.append(make_table(summary.damages, columns=columns))
+    for node in summary.unfinished:
+        parts.append(Text(f"unfinished: {node} (the command that makes it goes on from there)"))
+    verdict = "no damage" if summary.ok else f"{len(summary.damages)} damaged"
+    told = f"{summary.n_nodes} nodes, {format_bytes(summary.nbytes)} read in {summary.seconds:.1f} s: {verdict}"
+    return Group(*parts, Text(told, style=STATE_STYLES["ok" if summary.ok else "fail"]))
+
+
+def show_doctor(summary: Any) -> RenderableType:
+    """Show one line for each check."""
+    lines: dict[str, str | Text] = {}
+    for check in summary.checks:
+        style = STATE_STYLES[check["state"]]
+        lines[check["name"]] = Text.assemble((f"{check['state']:<4}", style), "  ", check["message"])
+    return make_lines(lines)
+
+
+VIEWS: dict[str, Callable[[Any], RenderableType]] = {
+    "demo": show_demo,
+    "doctor": show_doctor,
+    "models list": show_models,
+    "models show": show_model,
+    "store ls": show_store,
+    "store show": show_node,
+    "store verify": show_verification,
+}
