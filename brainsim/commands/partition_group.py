@@ -52,7 +52,7 @@ def group_tables(
     counts = {stream: sum(int(by[stream].sum()) for by in masks.values() if stream in by) for stream in streams}
     for row in (*rows, *parts, *joint):
         row["n_targets"] = counts[row["stream"]]
-    return {"rows": rows, "parts": parts, "joint": joint}
+    return {"rows": rows, "parts": parts, "joint": joint, "interval": "95 % t interval of the mean over subjects"}
 
 
 def _stream_means(
@@ -81,7 +81,7 @@ def _subject_means(
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
     """Return mean, interval and number of subjects as JSON-able numbers (null where there is none)."""
-    interval = mean_interval(values)
+    interval = mean_interval(values, method="t")
     return {
         "mean": _number(interval.mean),
         "low": _number(interval.low),

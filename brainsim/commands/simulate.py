@@ -345,8 +345,8 @@ def _truth(
         "parts": parts,
         "null": null,
         "families": families,
-        "description": "Share of a voxel's variance after cleaning (mean over voxels and subjects) that the best linear "
-        "prediction from a subset of families explains of the noiseless signals, on runs it was not fitted to.",
+        "description": "Share of a voxel's variance after cleaning, mean over voxels and subjects, that the best "
+        "linear prediction from a subset of families explains of the noiseless signals, on runs it was not fitted to.",
     }
 
 

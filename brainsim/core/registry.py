@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from brainsim.core.errors import InvalidValueError, UnknownNameError
 
@@ -62,6 +62,10 @@ class Registry(Mapping[str, T], Generic[T]):
             return self._items[name]
         except KeyError:
             raise unknown_name(self.what, name, list(self._items), hint=self.hint) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what is registered under `name`, or `default`."""
+        return self._items.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._items

@@ -1,0 +1,1 @@
+"""Turn per-subject results into intervals, p values and corrections."""

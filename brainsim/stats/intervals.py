@@ -1,0 +1,82 @@
+"""Turn one number per subject into a mean and an interval over subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainsim.core.checks import check_choice
+from brainsim.core.errors import InvalidValueError
+from brainsim.core.seeds import named_rng
+
+METHODS = ("auto", "t", "bootstrap")
+
+# With fewer subjects a percentile bootstrap is too narrow: it cannot see variance that its few values do not show
+# (at n = 5 a nominal 95 % interval covers about 83 %). Student's t covers what it says for values that are near normal.
+MIN_BOOTSTRAP_SUBJECTS = 20
+
+N_BOOTSTRAP = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its interval.
+
+    Parameters
+    ----------
+    mean, low, high : float
+        Bounds are NaN with fewer than two subjects.
+    n : int
+        Subjects that have a value.
+    method : str
+        "t" or "bootstrap".
+    level : float
+        Nominal coverage.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    method: str
+    level: float
+
+
+def mean_interval(values: np.ndarray, *, level: float = 0.95, method: str = "auto", seed: int = 0) -> Interval:
+    """Return the mean over subjects and its interval, subjects as random effects.
+
+    Parameters
+    ----------
+    values : ndarray, (n_subjects,)
+        One number per subject; NaN where a subject has none (it is left out and not counted).
+    level : float
+        Coverage, between 0 and 1.
+    method : {"auto", "t", "bootstrap"}
+        Student's t with n - 1 degrees of freedom, or the percentile bootstrap; auto takes t below 20 subjects.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Interval
+    """
+    check_choice("the interval's method", method, METHODS)
+    if not 0 < level < 1:
+        raise InvalidValueError(f"the interval's level is {level:g}; it must lie between 0 and 1.")
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known)]
+    n = len(known)
+    if method == "auto":
+        method = "t" if n < MIN_BOOTSTRAP_SUBJECTS else "bootstrap"
+    if n < 2:
+        return Interval(float(known.mean()) if n else np.nan, np.nan, np.nan, n, method, level)
+    mean = float(known.mean())
+    if method == "t":
+        from scipy.stats import t
+
+        half = float(t.ppf((1 + level) / 2, n - 1)) * float(known.std(ddof=1)) / np.sqrt(n)
+        return Interval(mean, mean - half, mean + half, n, method, level)
+    draws = named_rng(seed, "bootstrap over subjects").integers(n, size=(N_BOOTSTRAP, n))
+    low, high = np.quantile(known[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), n, method, level)
