@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -15,12 +15,12 @@ HELP = "What each family of vision models explains in each place of the visual b
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
-def make_app() -> typer.Typer:
-    """Return the command line with every verb of the table; no verb's module is imported."""
+def make_app(verbs: Sequence[Verb] = VERBS) -> typer.Typer:
+    """Return the command line with every verb of a table; no verb's module is imported."""
     app = _make_group(HELP)
     app.callback()(_read_global_options)
     groups: dict[str, typer.Typer] = {}
-    for verb in VERBS:
+    for verb in verbs:
         first, _, rest = verb.word.partition(" ")
         if rest and first not in groups:
             groups[first] = _make_group(GROUPS[first])

@@ -44,7 +44,7 @@ def make_command(verb: Verb) -> tuple[Callable[..., None], type[TyperCommand]]:
         """A verb with help of our own: the name and the value of an option in one column, nothing cut."""
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
-            make_console().print(show_help(verb, read_docstring(function).summary, options))
+            Console(highlight=False).print(show_help(verb, read_docstring(function).summary, options))
 
     return command, VerbCommand
 
@@ -74,7 +74,7 @@ def run_verb(
         _tell_warnings(progress, summary)
         _print_result(verb, summary, wants_json=wants_json)
     except BrainsimError as error:
-        tell_error(errors, error)
+        tell_error(errors, error, verb)
         raise typer.Exit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         errors.print(Text(f"Interrupted. {KEPT}"), soft_wrap=True)
@@ -87,13 +87,13 @@ def run_verb(
             raise typer.Exit(EXIT_ERROR)
 
 
-def tell_error(console: Console, error: BrainsimError) -> None:
-    """Print a named error: its sentence, its notes and its hint, one line each."""
+def tell_error(console: Console, error: BrainsimError, verb: Verb) -> None:
+    """Print a named error: its sentence, its notes and its hint (else where help is), one line each."""
     console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
         console.print(Text(f"Note: {note}"), soft_wrap=True)
-    if error.hint is not None:
-        console.print(Text.assemble(("Hint: ", "bold"), error.hint), soft_wrap=True)
+    hint = error.hint or f"brainsim {verb.word} --help"
+    console.print(Text.assemble(("Hint: ", "bold"), hint), soft_wrap=True)
 
 
 class LazyCommand(TyperCommand):

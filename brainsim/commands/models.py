@@ -50,6 +50,11 @@ class ModelSummary:
 def models_list(family: str | None = None) -> ModelsSummary:
     """Return every model, or those of one family; nothing heavy is imported.
 
+    Parameters
+    ----------
+    family : str, optional
+        The only family to list; all by default.
+
     Raises
     ------
     UnknownNameError

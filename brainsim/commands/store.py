@@ -145,6 +145,13 @@ def store_ls(store: str | Path = DEFAULT_STORE, prefix: str = "") -> StoreListin
 def store_show(store: str | Path, node: str) -> StoreNode:
     """Show one complete node: what it is, what made it, what it holds.
 
+    Parameters
+    ----------
+    store : str or Path
+        The store's folder.
+    node : str
+        Path of the node, as `brainsim store ls` prints it.
+
     Raises
     ------
     UnknownNameError
