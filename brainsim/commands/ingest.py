@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainsim.core.checks import check_file, check_node_name, check_number
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def ingest(
         Streams as unions of ROIs: a TOML, JSON or TSV file, or a grouping that ships (wang2015-four, wang2015-study,
         glasser2016-four); without it every ROI is a stream.
     mask : path, optional
-        Image whose voxels above 0 are targets; without it the ROIs' voxels, else all voxels that change over time.
+        Image whose voxels above 0 are targets; without it the ROIs' voxels, else all voxels that change over time. Of
+        tables every column is a target.
     confounds : str
         "none", "motion6", "motion24", "acompcor5", or columns of the confounds table with commas between.
     high_pass_s : float or None
@@ -165,7 +167,7 @@ def ingest(
     from brainsim.datasets.targets import read_rois
 
     begin_s = time.perf_counter()
-    check_node_name(dataset, what="the dataset's name")
+    _check_dataset_name(dataset)
     cleaning = CleaningOptions(parse_strategy(confounds), high_pass_s, drop_volumes, standardize)
     if tr_s is not None:
         check_number("tr_s", tr_s, above=0, unit="s", hint="--tr-s 2")
@@ -215,6 +217,13 @@ def ingest(
         dry_run=dry_run,
         plan=tuple(row for job in jobs for row in _describe_plan(job)) if dry_run else (),
     )
+
+
+def _check_dataset_name(dataset: str) -> None:
+    try:
+        check_node_name(dataset, what="the dataset's name")
+    except InvalidValueError as error:
+        raise InvalidValueError(error.message, hint="--dataset studyforrest") from None
 
 
 def _plan_runs(

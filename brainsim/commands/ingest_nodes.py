@@ -154,7 +154,7 @@ def ingest_subject(job: SubjectJob, store: Store, *, overwrite: bool, bar: Task)
         What the user must see.
     """
     origin, first = job.origin, job.plans[0]
-    varying = None if origin.rois is not None or origin.mask is not None else find_varying(job.plans)
+    varying = find_varying(job.plans) if _runs_decide(job.plans, origin) else None
     targets = choose_targets(
         first.grid,
         where=first.source.where,
@@ -250,9 +250,14 @@ def _make_targets_key(plans: Sequence[RunPlan], origin: Origin, file_digests: Ma
         names = {str(label): name for label, name in rois.names.items()}
         labels = hashlib.sha256(np.ascontiguousarray(rois.labels, dtype=np.int64).tobytes()).hexdigest()
         key["rois"] = {"labels": labels, "names": names}
-    elif origin.mask is None:  # the runs themselves say which voxels change
+    if _runs_decide(plans, origin):
         key["runs"] = [[file_digests[plan.source.path], plan.source.item] for plan in plans]
     return key
+
+
+def _runs_decide(plans: Sequence[RunPlan], origin: Origin) -> bool:
+    """Return whether the runs say which voxels are targets; of a table every column is one."""
+    return origin.rois is None and origin.mask is None and plans[0].grid.affine is not None
 
 
 def _make_run_key(

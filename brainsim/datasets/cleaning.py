@@ -50,8 +50,8 @@ class CleaningOptions:
     standardize: str = "zscore"
 
     def __post_init__(self) -> None:
-        check_choice("standardize", self.standardize, STANDARDIZE)
-        check_count("drop_volumes", self.drop_volumes, at_least=0)
+        check_choice("standardize", self.standardize, STANDARDIZE, hint="--standardize zscore")
+        check_count("drop_volumes", self.drop_volumes, at_least=0, hint="--drop-volumes 0")
         if self.high_pass_s is not None:
             check_number("high_pass_s", self.high_pass_s, above=0, unit="s", hint="--high-pass-s 128, or none")
 

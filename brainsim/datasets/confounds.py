@@ -59,7 +59,8 @@ def parse_strategy(confounds: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in confounds.split(",") if word.strip())
     if not words:
         raise InvalidValueError(
-            f"confounds is {confounds!r}; allowed: {', '.join(STRATEGIES)}, or column names with commas between."
+            f"confounds is {confounds!r}; allowed: {', '.join(STRATEGIES)}, or column names with commas between.",
+            hint="--confounds motion6",
         )
     return words
 
@@ -101,7 +102,10 @@ def read_confounds(path: Path | None, strategy: Sequence[str], *, n_trs: int, wh
         return Confounds(np.empty((n_trs, 0)), ())
     values, header = read_text_table(check_file(path, what="confounds table"))
     if not header:
-        raise InputFileError(f"the confounds table {path} has no header; names of columns are wanted in its first row.")
+        raise InputFileError(
+            f"the confounds table {path} has no header; names of columns are wanted in its first row.",
+            hint=f"head -1 {path}",
+        )
     if len(values) != n_trs:
         if not wanted:  # nothing depends on it
             return Confounds(np.empty((n_trs, 0)), ())
@@ -138,7 +142,9 @@ def _choose_columns(
         elif word == "acompcor5":
             names += _compcor_names(columns, path)
         elif word == "none":
-            raise InvalidValueError(f"confounds are {','.join(strategy)}; 'none' stands alone.")
+            raise InvalidValueError(
+                f"confounds are {','.join(strategy)}; 'none' stands alone.", hint="--confounds none, or the others"
+            )
         else:
             names += _matching_names(columns, word, path)
     names = list(dict.fromkeys(names))
@@ -185,7 +191,9 @@ def _compcor_names(columns: Mapping[str, np.ndarray], path: Path) -> list[str]:
                 k: v.get("Mask") for k, v in json.loads(described.read_text("utf-8")).items() if isinstance(v, dict)
             }
         except (ValueError, OSError) as error:
-            raise InputFileError(f"{described} is no JSON file: {error}.") from error
+            raise InputFileError(
+                f"{described} is no JSON file: {error}.", hint=f"python -m json.tool {described}"
+            ) from error
         combined = [name for name in names if masks.get(name) == "combined"]
         names = combined or names
     if len(names) < N_COMPCOR:

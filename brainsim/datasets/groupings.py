@@ -18,6 +18,7 @@ from brainsim.core.registry import suggest
 
 STREAMS = ("early", "ventral", "lateral", "dorsal")
 _FOLDER = resources.files("brainsim.datasets") / "groupings"
+_EXAMPLE = '--stream early=V1v,V1d ventral=hV4, or a TOML file with lines such as early = ["V1v", "V1d"]'
 # What atlases put around an area's name: lh.V1v, L_V1_ROI, V1v_right …
 _SIDE_FIRST = re.compile(r"^(?:lh|rh|left|right|l|r)[._ -]+", re.IGNORECASE)
 _SIDE_LAST = re.compile(r"[._ -]+(?:lh|rh|left|right|l|r)$", re.IGNORECASE)
@@ -77,7 +78,7 @@ def read_grouping(streams: Mapping[str, Sequence[str]] | Path | str) -> Grouping
     except (ValueError, OSError) as error:  # TOML, JSON and Unicode errors are ValueErrors
         if isinstance(error, InputFileError | InvalidValueError):
             raise
-        raise InputFileError(f"the stream grouping {path} cannot be read: {error}.") from error
+        raise InputFileError(f"the stream grouping {path} cannot be read: {error}.", hint=_EXAMPLE) from error
     return Grouping(path.name, _check_streams(found, str(path)))
 
 
@@ -150,14 +151,16 @@ def fitting_grouping(roi_names: Sequence[str]) -> str | None:
 def _read_mapping(path: Path, text: str) -> Mapping[str, Any]:
     value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     if not isinstance(value, Mapping):
-        raise InvalidValueError(f"{path} holds a {type(value).__name__}; stream = [names] is wanted.")
+        raise InvalidValueError(f"{path} holds a {type(value).__name__}; stream = [names] is wanted.", hint=_EXAMPLE)
     return value["streams"] if isinstance(value.get("streams"), Mapping) else value
 
 
 def _read_rows(path: Path, text: str) -> Mapping[str, Any]:
     rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
     if not rows or not {"stream", "roi"} <= set(rows[0]):
-        raise InvalidValueError(f"{path} has not the columns stream and roi; one row per ROI of a stream is wanted.")
+        raise InvalidValueError(
+            f"{path} has not the columns stream and roi; one row per ROI of a stream is wanted.", hint=_EXAMPLE
+        )
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row["stream"].strip(), []).append(row["roi"].strip())
@@ -166,10 +169,14 @@ def _read_rows(path: Path, text: str) -> Mapping[str, Any]:
 
 def _check_streams(streams: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:
     if not streams:
-        raise InvalidValueError(f"{where} has no streams; stream = [ROI names] is wanted.")
+        raise InvalidValueError(f"{where} has no streams; stream = [ROI names] is wanted.", hint=_EXAMPLE)
     for stream, rois in streams.items():
         if isinstance(rois, str) or not isinstance(rois, Sequence) or not rois:
-            raise InvalidValueError(f"stream {stream!r} of {where} is {rois!r}; a list of ROI names is wanted.")
+            raise InvalidValueError(
+                f"stream {stream!r} of {where} is {rois!r}; a list of ROI names is wanted.", hint=_EXAMPLE
+            )
         if not all(isinstance(roi, str) for roi in rois):
-            raise InvalidValueError(f"stream {stream!r} of {where} holds names that are not text: {list(rois)!r}.")
+            raise InvalidValueError(
+                f"stream {stream!r} of {where} holds names that are not text: {list(rois)!r}.", hint=_EXAMPLE
+            )
     return {str(stream): tuple(rois) for stream, rois in streams.items()}

@@ -98,7 +98,10 @@ def resolve_tr(source: RunSource, *, header_tr_s: float | None, tr_s: float | No
     if "RepetitionTime" in source.sidecar:
         value = source.sidecar["RepetitionTime"]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputFileError(f"RepetitionTime in {source.sidecar_path} is {value!r}; seconds are wanted.")
+            raise InputFileError(
+                f"RepetitionTime in {source.sidecar_path} is {value!r}; seconds are wanted.",
+                hint="write it as a number",
+            )
         said.append((f"the sidecar {source.sidecar_path}", float(value)))
     said.append((f"the header of {source.where}", header_tr_s))
     known = [(who, value) for who, value in said if value is not None]

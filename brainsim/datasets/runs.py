@@ -233,7 +233,10 @@ def choose_subjects(subjects: Sequence[str], wanted: Sequence[str], *, where: Pa
     labels = [f"sub-{label.removeprefix('sub-')}" for label in wanted]
     for label in labels:
         if label not in there:
-            raise UnknownNameError(f"no runs of subject {label!r} in {where}; {suggest(label, there)}")
+            raise UnknownNameError(
+                f"no runs of subject {label!r} in {where}; {suggest(label, there)}",
+                hint=f"--subjects {there[0]}, or leave it out for all",
+            )
     return tuple(label for label in there if label in labels)
 
 

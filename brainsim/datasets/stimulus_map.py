@@ -59,7 +59,7 @@ def read_stimulus_map(path: Path) -> dict[tuple[str, str], Showing]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"the stimulus map {path} cannot be read: {error}.") from error
+        raise InputFileError(f"the stimulus map {path} cannot be read: {error}.", hint=f"file {path}") from error
     lacking = [name for name in COLUMNS[:2] if not rows or name not in rows[0]]
     if lacking:
         raise InputFileError(
@@ -71,7 +71,10 @@ def read_stimulus_map(path: Path) -> dict[tuple[str, str], Showing]:
         subject = (row.get("subject") or "").strip()
         key = (f"sub-{subject.removeprefix('sub-')}" if subject else "", _as_run(row["run"] or ""))
         if key in shown:
-            raise InputFileError(f"row {number} of {path} has {row['run']!r} a second time; one row per run is wanted.")
+            raise InputFileError(
+                f"row {number} of {path} has {row['run']!r} a second time; one row per run is wanted.",
+                hint="a column subject tells the runs of subjects apart",
+            )
         name = check_node_name((row["stimulus"] or "").strip(), what=f"the stimulus in row {number} of {path}")
         shown[key] = Showing(
             name, _as_seconds(row, "onset_s", path, number), _as_seconds(row, "offset_s", path, number)
@@ -118,5 +121,8 @@ def _as_seconds(row: dict[str, str], column: str, path: Path, number: int) -> fl
     except ValueError:
         seconds = float("nan")
     if not abs(seconds) < 1e6:
-        raise InputFileError(f"{column} in row {number} of {path} is {text!r}; seconds are wanted.")
+        raise InputFileError(
+            f"{column} in row {number} of {path} is {text!r}; seconds are wanted.",
+            hint="0 where run and stimulus begin together",
+        )
     return seconds

@@ -24,6 +24,7 @@ SUFFIXES = (*TEXT_SUFFIXES, *ARRAY_SUFFIXES, *CONTAINER_SUFFIXES)
 TIME_COLUMN = "time"
 # Steps of a time column may differ by this part: 6 printed digits.
 SAME_STEP = 1e-3
+_LAYOUT = "rows are TRs, columns are targets; tabs between cells (.tsv) or commas (.csv)"
 _MISSING = ("n/a", "N/A", "NA", "")
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -115,7 +116,9 @@ class ArraySignal:
                 hint="save one 2-D array per run, time first",
             )
         if values.dtype.kind not in "iuf":
-            raise InputFileError(f"{where} holds values of type {values.dtype}; real numbers are wanted.")
+            raise InputFileError(
+                f"{where} holds values of type {values.dtype}; real numbers are wanted.", hint="save it as float32"
+            )
         return values if values.dtype.kind == "f" else values.astype(np.float64), time
 
 
@@ -174,16 +177,17 @@ def read_text_table(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     text = _read_text(path)
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        raise InputFileError(f"{path} is empty; a table of numbers is wanted.")
+        raise InputFileError(f"{path} is empty; a table of numbers is wanted.", hint=_LAYOUT)
     first = [cell.strip().strip('"') for cell in lines[0].split(delimiter)]
     names = tuple(first) if _is_header(first) else ()
     rows = lines[1:] if names else lines
     if not rows:
-        raise InputFileError(f"{path} has a header and no rows; a table of numbers is wanted.")
+        raise InputFileError(f"{path} has a header and no rows; a table of numbers is wanted.", hint=_LAYOUT)
     lengths = {line.count(delimiter) + 1 for line in rows} | {len(first)}
     if len(lengths) > 1:
         raise InputFileError(
-            f"the rows of {path} have between {min(lengths)} and {max(lengths)} cells; all must have the same number."
+            f"the rows of {path} have between {min(lengths)} and {max(lengths)} cells; all must have the same number.",
+            hint=_LAYOUT,
         )
     try:
         values = np.loadtxt(io.StringIO("\n".join(rows)), delimiter=delimiter, ndmin=2, comments=None)
@@ -199,7 +203,7 @@ def _read_text(path: Path) -> str:
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     except OSError as error:
-        raise InputFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputFileError(f"{path} cannot be read: {error.strerror or error}.", hint=f"ls -l {path}") from error
 
 
 def _is_header(cells: list[str]) -> bool:
@@ -226,14 +230,18 @@ def _parse_cells(path: Path, rows: list[str], delimiter: str) -> np.ndarray:
             table.append([math.nan if cell in _MISSING else float(cell) for cell in cells])
         except ValueError:
             wrong = next(c for c in cells if c not in _MISSING and not _is_number(c))
-            raise InputFileError(f"row {number} of {path} holds {wrong!r}; numbers and n/a are wanted.") from None
+            raise InputFileError(
+                f"row {number} of {path} holds {wrong!r}; numbers and n/a are wanted.", hint=_LAYOUT
+            ) from None
     return np.array(table)
 
 
 def _check_steps(path: Path, time: np.ndarray) -> None:
     steps = np.diff(time)
     if not np.isfinite(time).all() or (steps <= 0).any():
-        raise AlignmentError(f"the time column of {path} does not increase throughout; one row per TR is wanted.")
+        raise AlignmentError(
+            f"the time column of {path} does not increase throughout; one row per TR is wanted.", hint=_LAYOUT
+        )
     if len(steps) and not 0 <= time[0] <= steps.min() * (1 + SAME_STEP):
         raise AlignmentError(
             f"the time column of {path} begins at {time[0]:g}, more than one step ({steps.min():g}) into the run.",
@@ -263,7 +271,7 @@ def _load_array(path: Path, item: str) -> np.ndarray:
         if path.suffix == ".npy":
             with path.open("rb") as file:
                 if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
-                    raise InputFileError(f"{path} is no .npy file: its first bytes are others.")
+                    raise InputFileError(f"{path} is no .npy file: its first bytes are others.", hint=f"file {path}")
             return np.asarray(np.load(path, allow_pickle=False))
         with np.load(path, allow_pickle=False) as arrays:
             loaded: Mapping[str, np.ndarray] = arrays

@@ -107,7 +107,7 @@ def read_rois(path: Path) -> RoiLabels:
     InputFileError
         Files that are not there, damaged, or of another kind.
     """
-    check_file(path, what="ROI label image")
+    check_file(path, what="ROI label image", hint="--rois LABELS.nii.gz, in the space of the runs")
     if is_volume(path):
         labels, grid = read_labels(path)
         table = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv")
@@ -156,7 +156,7 @@ def choose_targets(
     grouping : Grouping, optional
         Without it the ROIs are the streams.
     varying : ndarray of bool, (n_places,)
-        Where some run changes over time; wanted where there is neither mask nor ROIs.
+        Where some run changes over time: the targets of volumes without mask and ROIs. Without it, every place is one.
 
     Raises
     ------
@@ -236,7 +236,8 @@ def _read_names(path: Path) -> dict[int, str]:
     for index, name in zip(columns["index"], named["name"], strict=True):
         if not index.isdecimal() or int(index) in names or not name:
             raise InputFileError(
-                f"{path} has the row index {index!r}, name {name!r}; each whole number once, with a name, is wanted."
+                f"{path} has the row index {index!r}, name {name!r}; each whole number once, with a name, is wanted.",
+                hint="several labels may share a name, one label has one name",
             )
         if int(index) > 0:
             names[int(index)] = name
@@ -248,10 +249,13 @@ def _read_columns(path: Path, either: Sequence[str], what: str) -> dict[str, lis
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"the {what} {path} cannot be read: {error}.") from error
+        raise InputFileError(f"the {what} {path} cannot be read: {error}.", hint=f"file {path}") from error
     rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
     for column in either:
         if rows and column in rows[0]:
             return {column: [(row[column] or "").strip() for row in rows]}
     has = ", ".join(rows[0]) if rows else "no rows"
-    raise InputFileError(f"the {what} {path} has no column {' or '.join(either)}; it has {has}.")
+    raise InputFileError(
+        f"the {what} {path} has no column {' or '.join(either)}; it has {has}.",
+        hint="a BIDS dseg.tsv has the columns index and name, with a tab between",
+    )

@@ -174,7 +174,10 @@ def _read_3d(path: Path, what: str) -> tuple[np.ndarray, Grid]:
     shape = header.shape[:3] if header.shape[3:] in ((), (1,)) else header.shape
     if len(shape) != 3:
         size = " x ".join(map(str, header.shape))
-        raise InputFileError(f"the {what} {path} is {len(header.shape)}-D ({size}); a 3-D image is wanted.")
+        raise InputFileError(
+            f"the {what} {path} is {len(header.shape)}-D ({size}); a 3-D image is wanted.",
+            hint="take one volume of it (nilearn.image.index_img)",
+        )
     flat = replace(header, shape=(*shape, 1))
     slab = np.concatenate([slab for _, slab in _iter_slabs(path, flat)])[0]
     values = slab.astype(np.float64) * header.slope + header.inter
@@ -188,7 +191,7 @@ def _grid(header: _Header) -> Grid:
 def _read_header(path: Path) -> _Header:
     """Read what is needed to find every value in the file."""
     if not is_volume(path):
-        raise InputFileError(f"{path} is not called .nii or .nii.gz; a NIfTI image is wanted.")
+        raise InputFileError(f"{path} is not called .nii or .nii.gz; a NIfTI image is wanted.", hint=f"file {path}")
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError) as error:
@@ -202,10 +205,13 @@ def _read_header(path: Path) -> _Header:
             f"{path} cannot be read: {_one_line(error)}.", hint="ls -l says who may read it"
         ) from error
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one, too
-        raise InputFileError(f"{path} is a {type(image).__name__}; a NIfTI image is wanted.")
+        raise InputFileError(f"{path} is a {type(image).__name__}; a NIfTI image is wanted.", hint=f"file {path}")
     stored: Any = image.dataobj  # an ArrayProxy: what the header says of the values, and where they begin
     if stored.dtype.kind not in "iuf":
-        raise InputFileError(f"{path} holds values of type {stored.dtype}; real numbers are wanted.")
+        raise InputFileError(
+            f"{path} holds values of type {stored.dtype}; real numbers are wanted.",
+            hint="take the magnitude image (part-mag)",
+        )
     affine = image.affine
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputFileError(

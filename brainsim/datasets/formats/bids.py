@@ -99,7 +99,9 @@ def _choose_tasks(images: list[BidsName], task: str | None, root: Path) -> list[
     wanted = task.removeprefix("task-")
     chosen = [name for name in images if fnmatchcase(name.entities.get("task", ""), wanted)]
     if not chosen:
-        raise UnknownNameError(f"no runs of task {wanted!r} in {root}; {suggest(wanted, tasks)}")
+        raise UnknownNameError(
+            f"no runs of task {wanted!r} in {root}; {suggest(wanted, tasks)}", hint=f"--task {tasks[0]}"
+        )
     return chosen
 
 
@@ -129,7 +131,7 @@ def _choose_space(images: list[BidsName], space: str | None, root: Path) -> list
         return images
     wanted = space.removeprefix("space-")
     if wanted not in spaces:
-        raise unknown_name(f"space of the runs in {root}:", wanted, spaces)
+        raise unknown_name(f"space of the runs in {root}:", wanted, spaces, hint=f"--space {spaces[0]}")
     return [name for name in images if name.entities.get("space", NATIVE) == wanted]
 
 
@@ -181,7 +183,10 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"the sidecar {path} is no JSON file: {error}.", hint=f"python -m json.tool {path}"
         ) from error
     if not isinstance(value, dict):
-        raise InputFileError(f"the sidecar {path} holds a {type(value).__name__}; a JSON object is wanted.")
+        raise InputFileError(
+            f"the sidecar {path} holds a {type(value).__name__}; a JSON object is wanted.",
+            hint='{"RepetitionTime": 2.0}',
+        )
     return value
 
 

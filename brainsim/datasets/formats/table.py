@@ -47,7 +47,8 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
             notes.append(f"{path} also holds arrays that are not 2-D and are left: {', '.join(others)}.")
         if len(others) == len(shapes):
             raise InputFileError(
-                f"{path} holds no 2-D array ({', '.join(others) or 'it is empty'}); (n_trs, n_targets) is wanted."
+                f"{path} holds no 2-D array ({', '.join(others) or 'it is empty'}); (n_trs, n_targets) is wanted.",
+                hint="save one 2-D array per run, time first",
             )
     items = _choose_tasks(items, selection.task, paths)
     labels = name_runs(items, selection)
