@@ -1,0 +1,100 @@
+"""Turn a checkout into its checks: `nox -s tests` installs what it needs and runs the suite.
+
+torch and its like take minutes and gigabytes to install, so the sessions that need them share one environment,
+.nox/brainsim, which is made again only where pyproject.toml has changed. Nothing outside the checkout is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".nox" / "brainsim"
+CACHES = ROOT / ".nox" / "caches"
+
+# Two test processes: the suite is written for two cores and its memory for two at a time.
+N_WORKERS = 2
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["tests"]
+
+
+def shared_environment(session: nox.Session) -> Path:
+    """Make or reuse the environment with brainsim (editable) and all it needs; return its folder of programs."""
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    mark = ENVIRONMENT / "installed.sha256"
+    programs = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+    if not (mark.exists() and mark.read_text() == wanted):
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(ENVIRONMENT), external=True)
+        session.run(str(programs / "python"), "-m", "pip", "install", "--quiet", "-e", ".[dev]", external=True)
+        mark.write_text(wanted)
+    return programs
+
+
+def run_shared(session: nox.Session, *command: str, n_processes: int = 1) -> None:
+    """Run a program of the shared environment, with its caches in the checkout and a fair share of the cores."""
+    programs = shared_environment(session)
+    threads = str(max((os.cpu_count() or 1) // n_processes, 1))
+    environment = {
+        "HF_HOME": str(CACHES / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "MPLCONFIGDIR": str(CACHES / "matplotlib"),
+        "OMP_NUM_THREADS": threads,
+        "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", "")]),
+        "TORCH_HOME": str(CACHES / "torch"),
+    }
+    program, *arguments = command
+    session.run(str(programs / program), *arguments, external=True, env=environment)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the test suite; arguments after -- go to pytest."""
+    arguments = session.posargs or ["-n", str(N_WORKERS), "-q"]
+    run_shared(session, "pytest", *arguments, n_processes=1 if session.posargs else N_WORKERS)
+
+
+@nox.session(venv_backend="none")
+def slow(session: nox.Session) -> None:
+    """Run the tests that take minutes each."""
+    run_shared(session, "pytest", "-q", "-m", "slow", "--timeout", "1800", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Check style and form."""
+    session.install("ruff>=0.8")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    run_shared(session, "mypy", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def contracts(session: nox.Session) -> None:
+    """Check that imports go one way between rooms."""
+    session.install("import-linter>=2.1")
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, where there are any."""
+    if not (ROOT / "benchmarks").is_dir():
+        session.skip("there is no folder benchmarks/")
+    run_shared(session, "python", "-m", "pytest", "benchmarks", "-q", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def demo(session: nox.Session) -> None:
+    """Run `brainsim demo`; arguments after -- go to it."""
+    run_shared(session, "brainsim", "demo", *(session.posargs or ["--out", str(ROOT / ".nox" / "demo")]))
