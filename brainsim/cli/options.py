@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from brainsim.cli.docstrings import ParameterText, read_docstring
-from brainsim.cli.values import ValueKind, find_kind, show_default
+from brainsim.cli.values import UNIT_SUFFIXES, ValueKind, find_kind, show_default
 from brainsim.commands import Verb
 
 DEFAULT_STORE = "store/brainsim.zarr"
@@ -24,8 +24,7 @@ RENAMED = {"n_blocks": "blocks", "families": "family", "streams": "stream"}
 # Parameters that are options even where a function takes them by position.
 ALWAYS_OPTIONS = ("store",)
 
-# Units by the end of a parameter's name, then of parameters whose names do not end in one.
-UNIT_SUFFIXES = {"_s": "s", "_hz": "Hz", "_mm": "mm", "_deg": "degrees", "_px": "px", "_percent": "%"}
+# Units of parameters whose names do not end in one.
 UNITS = {
     "batch_size": "clips",
     "delays": "TRs",

@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from brainsim.cli.values import UNIT_SUFFIXES
 from brainsim.core.resources import format_bytes
 
 # Words of one field that are shown before "and n more".
@@ -108,8 +109,10 @@ def tell(value: Any, name: str = "") -> str:
 
 
 def tell_name(name: str) -> str:
-    """Return a field's name as words; n_x is the number of x."""
-    return name.removeprefix("n_").replace("_", " ")
+    """Return a field's name as words: n_x is the number of x, a unit at the end stands in brackets."""
+    unit = next((suffix for suffix in UNIT_SUFFIXES if name.endswith(suffix)), "")
+    words = name.removeprefix("n_").removesuffix(unit).replace("_", " ")
+    return f"{words} ({UNIT_SUFFIXES[unit]})" if unit else words
 
 
 def _json_value(value: Any) -> Any:

@@ -12,6 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 # A parameter that may be None and is not None by default is switched off by this word.
 NONE_WORD = "none"
 
+# Units by the end of a parameter's or field's name.
+UNIT_SUFFIXES = {"_s": "s", "_hz": "Hz", "_mm": "mm", "_deg": "degrees", "_px": "px", "_percent": "%"}
+
 
 @dataclass(frozen=True)
 class ValueKind:
