@@ -16,9 +16,12 @@ STANDARDIZE = ("zscore", "psc", "none")
 N_AT_ONCE = 2048
 # Regressors whose part outside the others is smaller than this (of unit length) repeat the others: nilearn's bound.
 SAME_DIRECTION = float(np.finfo(np.float64).eps) * 100
-# A target whose residual is smaller than this part of its change over time has nothing left but rounding: raw values
-# are float32 (1e-7 of the mean) and means are some hundred times what changes.
-NOTHING_LEFT = 1e-4
+# A target has nothing left but rounding where its residual (root mean square) is smaller than this part of its change
+# over time, or than twice the step of a float32 at its mean: raw values are float32.
+NOTHING_LEFT = 1e-5
+ROUNDING = 2 * float(np.finfo(np.float32).eps)
+# Percent of a mean that is this small beside the change over time would be millions of percent.
+NO_MEAN = 1e-4
 
 MASK_REASONS: Mapping[str, str] = {
     "nan": "NaN or infinite in some volume",
@@ -183,8 +186,8 @@ def clean_signals(raw: np.ndarray, basis: np.ndarray, *, standardize: str = "zsc
         before = np.einsum("tv,tv->v", Y, Y)
         Y -= basis @ (basis.T @ Y)
         after = np.einsum("tv,tv->v", Y, Y)
-        explained = after <= NOTHING_LEFT**2 * before
-        zero_mean = ~explained & (np.abs(mean) < np.sqrt(before / n_trs) * NOTHING_LEFT) & (standardize == "psc")
+        explained = (after <= NOTHING_LEFT**2 * before) | (after / n_trs <= (ROUNDING * mean) ** 2)
+        zero_mean = ~explained & (np.abs(mean) < np.sqrt(before / n_trs) * NO_MEAN) & (standardize == "psc")
         masked["explained"][first + usable[explained]] = True
         masked["zero-mean"][first + usable[zero_mean]] = True
         keep = ~explained & ~zero_mean
