@@ -18,7 +18,7 @@ from brainsim.core.registry import suggest
 
 STREAMS = ("early", "ventral", "lateral", "dorsal")
 _FOLDER = resources.files("brainsim.datasets") / "groupings"
-_EXAMPLE = '--stream early=V1v,V1d ventral=hV4, or a TOML file with lines such as early = ["V1v", "V1d"]'
+_EXAMPLE = '--stream early=V1v,V1d --stream ventral=hV4, or a TOML file with lines such as early = ["V1v", "V1d"]'
 # What atlases put around an area's name: lh.V1v, L_V1_ROI, V1v_right …
 _SIDE_FIRST = re.compile(r"^(?:lh|rh|left|right|l|r)[._ -]+", re.IGNORECASE)
 _SIDE_LAST = re.compile(r"[._ -]+(?:lh|rh|left|right|l|r)$", re.IGNORECASE)
