@@ -55,7 +55,8 @@ class Speaker:
 class BarProgress(Speaker):
     """Bars with count, rate and time left; drawn from the first task's beginning to the last one's end."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
         self._lock = threading.Lock()
         self._n_open = 0
         self._bars = Progress(

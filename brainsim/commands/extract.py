@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.checks import check_choice, check_count, check_file
+from brainsim.core.checks import check_choice, check_count, check_file, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
@@ -162,6 +162,7 @@ def extract(
     check_choice("resize", resize, RESIZES)
     check_choice("clip_window", clip_window, CLIP_WINDOWS)
     check_count("batch_size", batch_size)
+    check_number("step_s", step_s, above=0, unit="s")
     options = plans.ExtractOptions(
         layers=_as_tuple(layers),
         pool=pool,
