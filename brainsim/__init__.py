@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from brainsim.commands.store import store_show as store_show
     from brainsim.commands.store import store_verify as store_verify
 
+    __version__: str
+
 _VERBS = {verb.function_name: verb for verb in VERBS}
 
 
