@@ -1,4 +1,4 @@
-"""Turn nothing but this package into the whole path: movies, scans, features, fits, a partition and a page, with truth."""
+"""Turn nothing but this package into the whole path: movies, scans, features, fits, a partition and a page."""
 
 from __future__ import annotations
 

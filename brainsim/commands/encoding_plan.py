@@ -13,6 +13,7 @@ from brainsim.commands.kernels import KernelOptions, band_key, kernel_path
 from brainsim.core.checks import check_choice, check_count
 from brainsim.core.errors import DeviceError, InvalidValueError
 from brainsim.core.provenance import digest
+from brainsim.core.resources import memory_free_bytes, n_cores
 from brainsim.core.runs import Fold, folds_by_block, folds_by_run
 
 if TYPE_CHECKING:
@@ -91,6 +92,16 @@ class EncodingPlan:
     layers: tuple[LayerSource, ...]
     bands: tuple[Band, ...]
     families: tuple[str, ...]
+
+    @property
+    def n_workers(self) -> int:
+        """How many candidates are scored at once: a GPU takes one, cores as many as their factors leave memory for."""
+        if self.options.device != "cpu":
+            return 1
+        n_rows = max(group.layout.n_rows for group in self.groups)
+        # A factor's inverses of all pairs of folds take about four times the kernel, in float64 at worst.
+        per_worker = 5 * 8 * n_rows**2
+        return max(1, min(n_cores(), memory_free_bytes() // 2 // per_worker))
 
     @property
     def kernel_options(self) -> KernelOptions:
@@ -239,7 +250,10 @@ def stream_masks(store: Store, subject: Subject) -> dict[str, np.ndarray]:
     membership = store.read(subject.targets.path, "membership").astype(bool)  # (n_rois, n_targets)
     names = list(subject.targets.attributes["roi_names"])
     streams: Mapping[str, Sequence[str]] = subject.targets.attributes["streams"]
-    return {stream: membership[[names.index(roi) for roi in rois]].any(axis=0) for stream, rois in streams.items()}
+    return {
+        stream: np.asarray(membership[[names.index(roi) for roi in rois]].any(axis=0))
+        for stream, rois in streams.items()
+    }
 
 
 def edge_share(best: SupportBest, n_alphas: int) -> float:

@@ -314,7 +314,7 @@ def _fit_batch(
 ) -> tuple[dict[str, np.ndarray], SupportBest, SearchLog]:
     """Search and split one batch of targets."""
     from brainsim.encoding.candidates import draw_pool
-    from brainsim.encoding.search import SearchLog, search_supports
+    from brainsim.encoding.search import SearchLog, SearchOptions, search_supports
     from brainsim.encoding.split import split_scores
 
     options = plan.options
@@ -327,7 +327,15 @@ def _fit_batch(
     )
     if solver == "loro":
         bests, log = search_supports(
-            Ks, Y, pool=pool, alphas=options.alphas, folds=folds, device=options.device, progress=progress, label="fit"
+            Ks,
+            Y,
+            pool=pool,
+            alphas=options.alphas,
+            folds=folds,
+            device=options.device,
+            options=SearchOptions(n_workers=plan.n_workers),
+            progress=progress,
+            label="fit",
         )
         best = bests[1]
     else:
@@ -351,6 +359,7 @@ def _fit_batch(
         best=best,
         folds=folds,
         device=options.device,
+        n_workers=plan.n_workers,
         progress=progress,
     )
     values = {
@@ -369,22 +378,27 @@ def _layer_curves(
     store: Store, plan: EncodingPlan, group: SubjectGroup, targets: Targets, folds: FoldIndex, progress: Progress
 ) -> np.ndarray:
     """Return the test R2 of each layer alone, (n_layers, n_valid)."""
-    from brainsim.commands.kernels import layer_kernel
-    from brainsim.encoding.candidates import draw_pool
-    from brainsim.encoding.search import search_supports
+    from brainsim.commands.kernels import LayerKernels
+    from brainsim.encoding.candidates import single_bands
+    from brainsim.encoding.search import SearchOptions, search_supports
 
     options = plan.options
-    pool = draw_pool([0], n_candidates=1)
+    pool = single_bands(len(plan.layers))
     curves = np.empty((len(plan.layers), targets.Y.shape[1]), np.float32)
-    with progress.task("layer curves", total=len(plan.layers), unit="layers") as task:
-        for row, layer in enumerate(plan.layers):
-            K = layer_kernel(store, layer, group, plan.kernel_options)
-            for columns in column_batches(targets.Y.shape[1], options.n_targets_batch):
-                bests, _ = search_supports(
-                    [K], targets.Y[:, columns], pool=pool, alphas=options.alphas, folds=folds, device=options.device
-                )
-                curves[row, columns] = bests[1].r2.mean(dim=0).cpu().numpy()
-            task.advance()
+    for columns in column_batches(targets.Y.shape[1], options.n_targets_batch):
+        bests, _ = search_supports(
+            LayerKernels(store, plan.layers, group, plan.kernel_options),
+            targets.Y[:, columns],
+            pool=pool,
+            alphas=options.alphas,
+            folds=folds,
+            device=options.device,
+            options=SearchOptions(n_workers=plan.n_workers),
+            progress=progress,
+            label="layer curves",
+        )
+        for row, support in enumerate(pool.supports.tolist()):
+            curves[row, columns] = bests[support].r2.mean(dim=0).cpu().numpy()
     return curves
 
 

@@ -160,3 +160,20 @@ class StoredKernels(Sequence[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
+
+
+class LayerKernels(Sequence[np.ndarray]):
+    """Kernels of single layers, made from their activations when they are asked for, and not kept."""
+
+    def __init__(
+        self, store: Store, layers: Sequence[LayerSource], group: SubjectGroup, options: KernelOptions
+    ) -> None:
+        self._store, self._layers, self._group, self._options = store, layers, group, options
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return layer_kernel(self._store, self._layers[index], self._group, self._options)

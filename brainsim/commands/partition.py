@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from brainsim.encoding.search import SearchLog, SupportBest
     from brainsim.store import Store
 
-# The lattice needs its own candidates for every subset: about six for each of 31, the even mixture among them.
-DEFAULT_CANDIDATES = 200
+# All 211 patterns of five families, 9 bands alone, and as many random mixtures within families.
+DEFAULT_CANDIDATES = 300
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _partition_group(
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
     from brainsim.encoding.candidates import draw_pool
     from brainsim.encoding.folds import index_folds
-    from brainsim.encoding.search import best_of_subsets, search_supports
+    from brainsim.encoding.search import SearchOptions, best_of_subsets, search_supports
     from brainsim.encoding.split import split_scores
     from brainsim.variance.lattice import subset_masks
 
@@ -320,6 +320,7 @@ def _partition_group(
                 alphas=options.alphas,
                 folds=folds,
                 device=options.device,
+                options=SearchOptions(n_workers=plan.n_workers),
                 progress=progress,
                 label="partition",
             )
@@ -340,6 +341,7 @@ def _partition_group(
                 best=best,
                 folds=folds,
                 device=options.device,
+                n_workers=plan.n_workers,
                 progress=progress,
             )
             parts.append(_parts_of(np.stack(scores), np.stack(correlations), split.r2, plan))

@@ -45,16 +45,17 @@ TINY_SYSTEMS = (
 
 # Variance of each family's own signals, and of those that all share, in a voxel of each stream. The rest is noise.
 STREAMS: dict[str, dict[str, float]] = {
-    "early": {"static-cnn": 0.22, "image-mae": 0.20, "shared": 0.20},
-    "ventral": {"static-cnn": 0.26, "image-mae": 0.16, "shared": 0.20},
-    "lateral": {"dynamic-cnn": 0.22, "video-mae": 0.22, "shared": 0.18},
-    "dorsal": {"dynamic-cnn": 0.24, "mvd": 0.24, "shared": 0.16},
+    "early": {"static-cnn": 0.26, "image-mae": 0.26, "shared": 0.22},
+    "ventral": {"static-cnn": 0.30, "image-mae": 0.22, "shared": 0.22},
+    "lateral": {"dynamic-cnn": 0.28, "video-mae": 0.26, "shared": 0.20},
+    "dorsal": {"dynamic-cnn": 0.30, "mvd": 0.26, "shared": 0.18},
 }
 
 NOISE_AR = 0.4  # correlation of successive TRs, as in data after cleaning
 NOISE_SHARED = 0.2  # share of the noise that all voxels have in common
 DRIFT_SD = 1.5  # slow drift and motion against signal and noise, which have a variance of 1
 MOTION_SD = 0.5
+MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 BASELINE, PERCENT = 1000.0, 15.0  # scanner units of rest, and of one standard deviation
 
 # Streams are slabs of one small volume of 3 mm voxels; what lies around them is noise.
@@ -223,7 +224,7 @@ def plant_cohort(
         "n_voxels": n_voxels,
         "n_trs": n_trs,
         "seed": seed,
-        "noise": [NOISE_AR, NOISE_SHARED, DRIFT_SD, MOTION_SD],
+        "noise": [NOISE_AR, NOISE_SHARED, DRIFT_SD, MOTION_SD, HIGH_PASS_S],
         "brainsim": brainsim_version(),
     }
     node = f"truth/{dataset}"
@@ -236,7 +237,7 @@ def plant_cohort(
             design, signals = _signals(opened, bands, group)
             task.advance()
             weights = {name: _weights(signals, name, n_voxels, seed) for name in names}
-            truth = _truth(design, signals, group.layout, weights, list(design))
+            truth = _truth(design, signals, group.layout, weights, seed)
             task.advance()
             _write_tree(folder, movies, names)
             for name in names:
@@ -272,13 +273,15 @@ def _signals(store: Store, bands: Sequence[Band], group: SubjectGroup) -> tuple[
     from brainsim.commands.kernels import KernelOptions, layer_gram
     from brainsim.datasets.planted import choose_signals
     from brainsim.features.hrf import hrf_matrix
-    from brainsim.features.kernels import centre_within_runs, delayed_kernel, normalise_kernel
+    from brainsim.features.kernels import delayed_kernel, normalise_kernel
 
     options = KernelOptions(delays=(1, 2, 3, 4), scaling="zscore")
     layout = group.layout
     response = np.zeros((layout.n_rows, layout.n_rows))
     for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
         response[rows, rows] = hrf_matrix(n_trs, TR_S)
+    # Signals are sought in what cleaning leaves of the responses: slow ones would be planted and removed again.
+    response = _cleaning(layout) @ response
     design, convolved = {}, {}
     for band in bands:
         delayed_sum = np.zeros((layout.n_rows, layout.n_rows))
@@ -286,11 +289,26 @@ def _signals(store: Store, bands: Sequence[Band], group: SubjectGroup) -> tuple[
         for layer in band.layers:
             K = layer_gram(store, layer, group, options)
             delayed_sum += delayed_kernel(K, layout, delays=options.delays, name=layer.name)
-            blurred = centre_within_runs(response @ K @ response.T, layout)
+            blurred = response @ K @ response.T
             convolved_sum += blurred / np.trace(blurred)
         design[band.family] = normalise_kernel(delayed_sum, name=band.family)
         convolved[band.family] = convolved_sum
     return design, choose_signals(convolved, design, layout)
+
+
+def _cleaning(layout: RunLayout, *, subject: str | None = None, seed: int = 0) -> np.ndarray:
+    """Return the matrix that removes what ingest removes: drifts, and a subject's motion."""
+    from brainsim.datasets.cleaning import make_drifts
+    from brainsim.datasets.planted import cleaning_matrix, draw_motion, subject_rng
+
+    nuisances = []
+    for run, n_trs in zip(layout.names, layout.n_trs, strict=True):
+        columns = [make_drifts(n_trs, tr_s=TR_S, high_pass_s=HIGH_PASS_S)]
+        if subject is not None:
+            motion = draw_motion(subject_rng(seed, subject, f"motion {run}"), n_trs)
+            columns.append(np.column_stack([motion[name] for name in MOTION_COLUMNS]))
+        nuisances.append(np.concatenate(columns, axis=1))
+    return cleaning_matrix(nuisances, layout)
 
 
 def _weights(signals: PlantedSignals, subject: str, n_voxels: int, seed: int) -> dict[str, np.ndarray]:
@@ -305,33 +323,30 @@ def _truth(
     signals: PlantedSignals,
     layout: RunLayout,
     weights: dict[str, dict[str, np.ndarray]],
-    families: list[str],
+    seed: int,
 ) -> dict[str, Any]:
     """Return what each subset of families explains of the cleaned voxels, as unique and shared parts per stream."""
-    from brainsim.datasets.cleaning import make_drifts
-    from brainsim.datasets.planted import noiseless_residuals
+    from brainsim.datasets.planted import noiseless_residuals, remaining_noise
     from brainsim.variance.lattice import commonality_parts, subset_names, unique_parts
 
-    def clean(X: np.ndarray) -> np.ndarray:
-        """Remove what ingest removes from every run by its high-pass filter."""
-        out = np.empty_like(X)
-        for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
-            drifts = make_drifts(n_trs, tr_s=TR_S, high_pass_s=HIGH_PASS_S)
-            Q = np.linalg.qr(np.column_stack([np.ones(n_trs), drifts]))[0]
-            out[rows] = X[rows] - Q @ (Q.T @ X[rows])
-        return out
-
-    courses = clean(signals.courses)
+    families = list(design)
     subsets = subset_names(families)
+    cleaning = {subject: _cleaning(layout, subject=subject, seed=seed) for subject in weights}
+    # All subjects' cleaned signals side by side: (n_rows, n_subjects * n_signals)
+    courses = np.concatenate([clean @ signals.courses for clean in cleaning.values()], axis=1)
     residuals = noiseless_residuals(design, courses, layout, subsets)
-    n_drifts = make_drifts(layout.n_trs[0], tr_s=TR_S, high_pass_s=HIGH_PASS_S).shape[1]
-    kept_noise = 1 - (1 + n_drifts) / layout.n_trs[0]
+    kept = {subject: remaining_noise(clean, layout, ar=NOISE_AR) for subject, clean in cleaning.items()}
+    n_signals = len(signals.names)
     rows, joint, parts, null = [], [], [], []
     for stream, variances in STREAMS.items():
-        mixed = np.concatenate([w[stream] for w in weights.values()], axis=1)  # (n_signals, n_voxels of all subjects)
-        signal = np.square(courses @ mixed).mean(axis=0)
-        total = signal + kept_noise * (1 - sum(variances.values()))
-        scores = np.stack([(signal - np.square(E @ mixed).mean(axis=0)) / total for E in residuals]).mean(axis=1)
+        by_subject = []
+        for index, (subject, mix) in enumerate(weights.items()):
+            own = slice(index * n_signals, (index + 1) * n_signals)
+            signal = np.square(courses[:, own] @ mix[stream]).mean(axis=0)  # (n_voxels,)
+            total = signal + kept[subject] * (1 - sum(variances.values()))
+            left = np.stack([np.square(E[:, own] @ mix[stream]).mean(axis=0) for E in residuals])
+            by_subject.append(((signal - left) / total).mean(axis=1))
+        scores = np.mean(by_subject, axis=0)  # (n_subsets,)
         for family, value in zip(families, unique_parts(scores), strict=True):
             rows.append({"stream": stream, "family": family, "unique": float(value)})
             if family not in variances:
@@ -399,7 +414,7 @@ def _write_subject(
         motion = draw_motion(subject_rng(seed, subject, f"motion {run}"), n_trs)
         slow = np.linspace(-1, 1, n_trs)
         drift = np.outer(slow, rng.standard_normal(voxels[0].size)) * DRIFT_SD
-        walk = np.column_stack([motion[name] for name in list(motion)[:6]])
+        walk = np.column_stack([motion[name] for name in MOTION_COLUMNS])
         walk = (walk - walk.mean(axis=0)) / walk.std(axis=0)
         moved = walk @ rng.standard_normal((6, voxels[0].size)) * MOTION_SD / np.sqrt(6)
         y = voxels[rows].reshape(n_trs, -1) + drift + moved

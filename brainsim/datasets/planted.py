@@ -18,10 +18,13 @@ from brainsim.core.runs import RunLayout
 from brainsim.core.seeds import named_rng
 
 # Signals are sought among this many strongest components of a family: those that a fit of noisy data can find.
-N_COMPONENTS = 10
+N_COMPONENTS = 8
 
 # A signal that its own family predicts badly is worth less than one that others predict a little.
 OWN_PENALTY = 3.0
+
+# Head motion drifts back: correlation of its successive TRs.
+MOTION_AR = 0.9
 
 # Ridge penalties of the noiseless fits, in units of the kernels' mean diagonal; the best is taken for each signal.
 TRUTH_ALPHAS = (0.003, 0.03, 0.3, 3.0)
@@ -183,14 +186,40 @@ def draw_weights(
 
 def draw_motion(rng: np.random.Generator, n_trs: int) -> dict[str, np.ndarray]:
     """Draw head motion as fMRIPrep tells it: six parameters (mm, rad) that wander, and framewise displacement (mm)."""
+    from scipy.signal import lfilter
+
     names = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-    steps = rng.standard_normal((n_trs, 6)) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
-    steps[0] = 0
-    walk = steps.cumsum(axis=0)
+    steps = rng.standard_normal((n_trs, 6)) * np.array([0.05, 0.05, 0.05, 0.0008, 0.0008, 0.0008])
+    wander = lfilter([1.0], [1.0, -MOTION_AR], steps, axis=0)
+    moved = np.abs(np.diff(wander, axis=0))
     # Rotations count as arc length on a sphere of 50 mm (Power et al. 2012).
-    displacement = np.abs(steps[:, :3]).sum(axis=1) + 50 * np.abs(steps[:, 3:]).sum(axis=1)
-    displacement[0] = np.nan
-    return {**{name: walk[:, i] for i, name in enumerate(names)}, "framewise_displacement": displacement}
+    displacement = np.concatenate([[np.nan], moved[:, :3].sum(axis=1) + 50 * moved[:, 3:].sum(axis=1)])
+    return {**{name: wander[:, i] for i, name in enumerate(names)}, "framewise_displacement": displacement}
+
+
+def cleaning_matrix(nuisances: Sequence[np.ndarray], layout: RunLayout) -> np.ndarray:
+    """Return the matrix that regresses every run's nuisances and its mean out, (n_rows, n_rows).
+
+    Parameters
+    ----------
+    nuisances : sequence of ndarray, (n_trs, n_nuisances) per run
+        Drifts and confounds.
+    """
+    clean = np.zeros((layout.n_rows, layout.n_rows))
+    for rows, n_trs, nuisance in zip(layout.slices, layout.n_trs, nuisances, strict=True):
+        Q = np.linalg.qr(np.column_stack([np.ones(n_trs), nuisance]))[0]
+        clean[rows, rows] = np.eye(n_trs) - Q @ Q.T
+    return clean
+
+
+def remaining_noise(clean: np.ndarray, layout: RunLayout, *, ar: float) -> float:
+    """Return what cleaning leaves of the variance of first-order autocorrelated noise of variance 1, on average."""
+    left = 0.0
+    for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
+        lag = np.abs(np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :])
+        C = clean[rows, rows]
+        left += float(np.sum((C @ ar**lag) * C))
+    return left / layout.n_rows
 
 
 def subject_rng(seed: int, subject: str, what: str) -> np.random.Generator:

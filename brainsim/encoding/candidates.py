@@ -57,6 +57,11 @@ class CandidatePool:
         return len(self.gammas)
 
 
+def single_bands(n_bands: int) -> CandidatePool:
+    """Return a pool of single bands, each with a support of its own: nobody competes, every band gets its score."""
+    return CandidatePool(np.eye(n_bands, dtype=np.float32), np.arange(n_bands, dtype=np.int64), 1)
+
+
 def _within(rng: np.random.Generator, n: int, concentration: float) -> np.ndarray:
     weights = rng.dirichlet(np.full(n, concentration)) if n > 1 else np.ones(1)
     # A Dirichlet of small concentration can underflow to 0/0: then one band takes all.

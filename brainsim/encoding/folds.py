@@ -194,7 +194,7 @@ def needs_float64(alpha: float, n_rows: int) -> bool:
     return float(torch.finfo(torch.float32).eps) * n_rows / alpha > MAX_FLOAT32_LOSS
 
 
-def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int = 1) -> Factor:
+def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int = 1, inner: bool = True) -> Factor:
     """Factorise one candidate for every outer and inner training set at once.
 
     Parameters
@@ -207,6 +207,8 @@ def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int
         From `index_folds`.
     n_targets : int
         How many targets will be scored: decides between products and triangular solves.
+    inner : bool
+        Whether the pairs of folds are wanted too.
 
     Raises
     ------
@@ -214,20 +216,20 @@ def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int
         Where even float64 cannot factorise it.
     """
     if needs_float64(alpha, folds.n_rows):
-        return _factorise(K.double(), alpha, folds, n_targets)
+        return _factorise(K.double(), alpha, folds, n_targets, inner)
     try:
-        return _factorise(K.clone(), alpha, folds, n_targets)
+        return _factorise(K.clone(), alpha, folds, n_targets, inner)
     except NumericalError:
-        return _factorise(K.double(), alpha, folds, n_targets)
+        return _factorise(K.double(), alpha, folds, n_targets, inner)
 
 
-def _factorise(A: torch.Tensor, alpha: float, folds: FoldIndex, n_targets: int) -> Factor:
+def _factorise(A: torch.Tensor, alpha: float, folds: FoldIndex, n_targets: int, inner: bool) -> Factor:
     """Factorise in the arithmetic of `A`, a copy of the kernel that may be written to."""
     A.diagonal().add_(alpha)
     G = torch.cholesky_inverse(_cholesky(A))
     outer = tuple(_hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds))
-    inner = tuple(_hold_out(G, folds, pair, n_targets) for pair in folds.pairs)
-    return Factor(G, outer, inner)
+    pairs = tuple(_hold_out(G, folds, pair, n_targets) for pair in folds.pairs) if inner else ()
+    return Factor(G, outer, pairs)
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import torch
 
+from brainsim.compute.threads import map_in_order
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.candidates import CandidatePool
 from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, batch_targets, factorise, score_inner, score_outer
-
-# Every third alpha is scored for all targets; only targets for which the curve through those could beat what they have
-# are scored on the alphas between. The score is smooth in log alpha, so the grid's best is found all the same.
-COARSE_STEP = 3
-
-# How far above the parabola through three coarse scores the best of the fine ones may lie, as a share of their range.
-PARABOLA_SLACK = 0.25
 
 
 @dataclass
@@ -92,6 +87,14 @@ class SearchLog:
     n_scored: int = 0
     n_candidates_done: int = 0
 
+    def add(self, other: SearchLog) -> None:
+        """Count what another log counted."""
+        self.n_factored += other.n_factored
+        self.n_float64 += other.n_float64
+        self.failed += other.failed
+        self.n_scored += other.n_scored
+        self.n_candidates_done += other.n_candidates_done
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -100,12 +103,17 @@ class SearchOptions:
     Parameters
     ----------
     exhaustive : bool
-        Score every alpha for every target instead of a coarse grid with refinement where it can matter.
+        Score every alpha for every target. Otherwise each candidate starts at the alpha that most targets choose, and
+        goes on in the direction that improves a target until it no longer does: the score of ridge regression is smooth
+        in log alpha and, but for rare targets, has one peak.
+    n_workers : int
+        Candidates scored at once, each by one thread. It does not change a bit of the result.
     time_budget_s : float, optional
         Stop after this many seconds with the best so far.
     """
 
     exhaustive: bool = False
+    n_workers: int = 1
     time_budget_s: float | None = None
 
 
@@ -124,15 +132,10 @@ class _AlphaScan:
     """Scores of one candidate over the alpha grid, filled where they are wanted."""
 
     def __init__(
-        self,
-        K: torch.Tensor,
-        alphas: Sequence[float],
-        batch: TargetBatch,
-        folds: FoldIndex,
-        log: SearchLog,
-        candidate: int,
+        self, K: torch.Tensor, alphas: Sequence[float], batch: TargetBatch, folds: FoldIndex, candidate: int
     ) -> None:
-        self.K, self.alphas, self.batch, self.folds, self.log, self.candidate = K, alphas, batch, folds, log, candidate
+        self.K, self.alphas, self.batch, self.folds, self.candidate = K, alphas, batch, folds, candidate
+        self.log = SearchLog(n_candidates_done=1)
         shape = (len(alphas), folds.n_folds, batch.Y.shape[1])
         device = batch.Y.device
         self.inner = torch.full(shape, -torch.inf, device=device)
@@ -145,8 +148,9 @@ class _AlphaScan:
         at = slice(None) if columns is None else columns
         self.known[index, at] = True
         batch = self.batch if columns is None else self.batch.select(columns)
+        n_targets = batch.Y.shape[1]
         try:
-            factor: Factor = factorise(self.K, self.alphas[index], self.folds, n_targets=batch.Y.shape[1])
+            factor: Factor = factorise(self.K, self.alphas[index], self.folds, n_targets=n_targets)
         except NumericalError:
             self.log.failed.append((self.candidate, index))
             return
@@ -158,7 +162,27 @@ class _AlphaScan:
         self.r[index][:, at] = outer.r
         self.log.n_factored += 1
         self.log.n_float64 += factor.dtype == torch.float64
-        self.log.n_scored += batch.Y.shape[1]
+        self.log.n_scored += n_targets
+
+    def score_all(self) -> None:
+        """Score the whole grid."""
+        for index in range(len(self.alphas)):
+            self.score(index)
+
+    def climb(self, start: int) -> None:
+        """Score from `start` outwards, target by target, until the best alpha of every fold has scored neighbours."""
+        self.score(start)
+        for step in (1, -1):
+            index = start
+            ahead: torch.Tensor | None = None  # targets that go on in this direction; None is all
+            while 0 <= index + step < len(self.alphas):
+                index += step
+                self.score(index, ahead)
+                # Go on where this alpha is the best so far of any fold.
+                leads = (self.inner[index] >= self.inner.max(dim=0).values) & torch.isfinite(self.inner[index])
+                ahead = torch.nonzero(leads.any(dim=0))[:, 0]
+                if len(ahead) == 0:
+                    break
 
     def best(self) -> SupportBest:
         """Return the best alpha of each fold and target."""
@@ -172,47 +196,16 @@ class _AlphaScan:
             index.to(torch.int32),
         )
 
-    def wanted(self, current: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Return which unscored alphas to score, and for which targets.
 
-        A target needs the alphas around its best one where that best, or the parabola through it and the scored alphas
-        on either side, could beat `current`.
-
-        Parameters
-        ----------
-        current : Tensor, (n_folds, n_targets)
-            What has to be beaten.
-        """
-        n = len(self.alphas)
-        best, index = self.inner.max(dim=0)  # (n_folds, n_targets)
-        grid = torch.arange(n, device=best.device)[:, None, None]
-        scored = self.known[:, None, :] & torch.isfinite(self.inner)
-        below = torch.where(scored & (grid < index), grid, -1).max(dim=0).values
-        above = torch.where(scored & (grid > index), grid, n).min(dim=0).values
-        left = torch.where(below >= 0, self.inner.gather(0, below.clamp(min=0)[None])[0], best)
-        right = torch.where(above < n, self.inner.gather(0, above.clamp(max=n - 1)[None])[0], best)
-        drop = best - torch.minimum(left, right)
-        # The vertex of a parabola whose middle point is the highest of three lies at most an eighth of the sum of the
-        # two drops above it, hence at most a quarter of the larger one; the slack covers what is not parabolic.
-        open_ = (best + drop * (0.25 + PARABOLA_SLACK) > current) & torch.isfinite(best)
-        wanted = {}
-        for alpha in range(n):
-            columns = (open_ & (below < alpha) & (above > alpha)).any(dim=0) & ~self.known[alpha]
-            if bool(columns.any()):
-                wanted[alpha] = torch.nonzero(columns)[:, 0]
-        return wanted
-
-
-def _scan_alphas(scan: _AlphaScan, current: torch.Tensor, options: SearchOptions) -> None:
-    n = len(scan.alphas)
-    if options.exhaustive or n <= COARSE_STEP + 1:
-        for index in range(n):
-            scan.score(index)
-        return
-    for index in sorted({*range(0, n, COARSE_STEP), n - 1}):
-        scan.score(index)
-    for index, columns in scan.wanted(current).items():
-        scan.score(index, columns)
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Use one thread per product for a block: candidates side by side gain more, and always give the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def search_supports(
@@ -253,37 +246,49 @@ def search_supports(
         raise InvalidValueError(f"alphas are {list(alphas)}; they must be positive and increasing.")
     options = options or SearchOptions()
     batch = batch_targets(Y, folds, device=device)
+    started = time.monotonic()
+
+    def scan(candidate: int, start: int | None) -> _AlphaScan:
+        with torch.inference_mode():
+            K = mix_kernels(Ks, pool.gammas[candidate], device=device)
+            scan = _AlphaScan(K, alphas, batch, folds, candidate)
+            if start is None:
+                scan.score_all()
+            else:
+                scan.climb(start)
+            return scan
+
     log = SearchLog()
     bests: dict[int, SupportBest] = {}
-    started = time.monotonic()
-    with torch.inference_mode(), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
-        for candidate, support in enumerate(pool.supports.tolist()):
-            if (
-                options.time_budget_s is not None
-                and log.n_candidates_done
-                and time.monotonic() - started > options.time_budget_s
-            ):
-                break
-            K = mix_kernels(Ks, pool.gammas[candidate], device=device)
-            scan = _AlphaScan(K, alphas, batch, folds, log, candidate)
-            _scan_alphas(scan, _bar(bests, support, batch, folds), options)
-            found = scan.best()
+    with single_threaded(), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
+        start = None if options.exhaustive else _usual_alpha(scan(_pilot(pool), None))
+        results = map_in_order(lambda c: scan(c, start), range(pool.n_candidates), n_workers=options.n_workers)
+        for candidate, done in results:
+            log.add(done.log)
+            support = int(pool.supports[candidate])
+            found = done.best()
             if support in bests:
                 bests[support].challenge(found)
             else:
                 bests[support] = found
-            log.n_candidates_done += 1
             task.advance()
+            if options.time_budget_s is not None and time.monotonic() - started > options.time_budget_s:
+                results.close()
+                break
     return bests, log
 
 
-def _bar(bests: dict[int, SupportBest], support: int, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
-    """Return the validation score that a candidate of this support has to beat: the best of its subsets so far."""
-    bar = torch.full((folds.n_folds, batch.Y.shape[1]), -torch.inf, device=batch.Y.device)
-    for other, best in bests.items():
-        if other & support == other:
-            bar = torch.maximum(bar, best.inner)
-    return bar
+def _pilot(pool: CandidatePool) -> int:
+    """Return the candidate with the most even weights over the most bands: it tells where alphas lie."""
+    return int(np.square(pool.gammas).sum(axis=1).argmin())
+
+
+def _usual_alpha(scan: _AlphaScan) -> int:
+    """Return the alpha that targets choose in the middle, those that are explained at all counting first."""
+    best = scan.best()
+    explained = best.inner > 0
+    chosen = best.alpha[explained] if bool(explained.any()) else best.alpha.flatten()
+    return int(chosen.float().median())
 
 
 def best_of_subsets(bests: dict[int, SupportBest], masks: Sequence[int]) -> Iterator[tuple[int, SupportBest]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from brainsim.compute.threads import map_in_order
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets, factorise, training_weights
-from brainsim.encoding.search import SupportBest, mix_kernels
+from brainsim.encoding.search import SupportBest, mix_kernels, single_threaded
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def split_scores(
     best: SupportBest,
     folds: FoldIndex,
     device: str = "cpu",
+    n_workers: int = 1,
     progress: Progress = SILENT,
 ) -> SplitScores:
     """Refit what was chosen, fold by fold, and split its test score over the bands.
@@ -66,26 +68,37 @@ def split_scores(
         The alpha grid.
     best : SupportBest
         What the search chose.
+    n_workers : int
+        Candidates refitted at once.
     """
     n_bands, n_targets = gammas.shape[1], Y.shape[1]
     batch = batch_targets(Y, folds, device=device)
     r2 = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     weight = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
-    groups = list(chosen_groups(best))
-    with torch.inference_mode(), progress.task("split over bands", total=len(groups), unit="candidates") as task:
-        for candidate, alpha, mask in groups:
-            gamma = gammas[candidate]
-            factor = factorise(
-                mix_kernels(Ks, gamma, device=device), alphas[alpha], folds, n_targets=int(mask.any(dim=0).sum())
-            )
+
+    def split_one(group: tuple[int, int, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return, per fold, the targets that chose this candidate and alpha, and their parts."""
+        candidate, alpha, mask = group
+        with torch.inference_mode():
             columns = torch.nonzero(mask.any(dim=0))[:, 0]
+            K = mix_kernels(Ks, gammas[candidate], device=device)
+            factor = factorise(K, alphas[alpha], folds, n_targets=len(columns), inner=False)
             C = factor.G @ batch.Y[:, columns].to(factor.dtype)
+            parts = []
             for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
                 at = mask[fold, columns]
                 dual = training_weights(C[:, at], factor, fold)
                 chosen = columns[at]
-                r2[:, chosen] += _split_fold(Ks, gamma, dual, batch.select(chosen), folds, fold)
-                weight[:, chosen] += torch.as_tensor(gamma, device=device, dtype=torch.float64)[:, None]
+                parts.append((chosen, _split_fold(Ks, gammas[candidate], dual, batch.select(chosen), folds, fold)))
+            return parts
+
+    groups = list(chosen_groups(best))
+    with single_threaded(), progress.task("split over bands", total=len(groups), unit="candidates") as task:
+        for (candidate, _, _), parts in map_in_order(split_one, groups, n_workers=n_workers):
+            gamma = torch.as_tensor(gammas[candidate], device=device, dtype=torch.float64)
+            for chosen, part in parts:
+                r2[:, chosen] += part
+                weight[:, chosen] += gamma[:, None]
             task.advance()
     return SplitScores(
         (r2 / folds.n_folds).float().cpu().numpy(),

@@ -1,0 +1,1 @@
+"""Turn a list of tasks into results, on threads of this machine."""
