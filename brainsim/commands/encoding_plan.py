@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,6 +134,14 @@ class EncodingPlan:
         """Return the node paths that a result rests on."""
         kernels = [kernel_path(band_key(band, group, self.kernel_options)) for band in self.bands]
         return [*kernels, *subject.sources]
+
+
+def open_for_results(path: Path | str, *, dry_run: bool) -> Store:
+    """Open a store that must be there already, for writing unless nothing is to be done."""
+    from brainsim.store import Store
+
+    there = Store(path, mode="r")
+    return there if dry_run else Store(path, mode="a")
 
 
 def result_is_done(store: Store, path: str, key: Mapping[str, Any], *, overwrite: bool) -> bool:

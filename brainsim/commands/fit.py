@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,13 @@ from brainsim.commands.encoding_plan import (
     column_batches,
     describe_layers,
     edge_share,
+    open_for_results,
     pack_subjects,
     plan_encoding,
     resolve_device,
-    result_is_done,
-    stream_masks,
-    tell_warnings,
 )
+from brainsim.commands.encoding_results import PackResult, write_missing
+from brainsim.commands.fit_streams import summarise_fits
 from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.progress import SILENT, Progress
 
@@ -166,8 +166,6 @@ def fit(
     Nunez-Elizalde, Huth and Gallant 2019, NeuroImage 197; Dupré la Tour, Eickenberg, Nunez-Elizalde and Gallant 2022,
     NeuroImage 264.
     """
-    from brainsim.store import Store
-
     started = time.monotonic()
     check_node_name(name, what="the fit's name")
     check_choice("--solver", solver, SOLVERS)
@@ -188,39 +186,29 @@ def fit(
         device=resolve_device(device),
         n_targets_batch=n_targets_batch,
     )
-    opened = Store(store, mode="r" if dry_run else "a")
+    opened = open_for_results(store, dry_run=dry_run)
     plan = plan_encoding(opened, options)
     extra = {"solver": solver, "layer_curves": layer_curves}
-    written = reused = 0
-    for group in plan.groups:
-        keys = {s.name: plan.result_key("fit", group, s, extra) for s in group.subjects}
-        todo = tuple(
-            s
-            for s in group.subjects
-            if not result_is_done(opened, _path(name, dataset, s.name), keys[s.name], overwrite=overwrite)
-        )
-        reused += len(group.subjects) - len(todo)
-        if not todo or dry_run:
-            continue
-        for result in _fit_group(opened, plan, SubjectGroup(group.timing, todo), solver, layer_curves, progress):
-            for index, subject in enumerate(result.group.subjects):
-                opened.write(
-                    _path(name, dataset, subject.name),
-                    type="fit",
-                    key=keys[subject.name],
-                    arrays=result.arrays(index),
-                    attributes=result.attributes(opened, plan, index, extra),
-                    overwrite=overwrite,
-                )
-                written += 1
-    rows, warnings = ([], []) if dry_run else _summarise(opened, plan, name)
+    paths = {s.name: f"fits/{name}/{dataset}/{s.name}" for group in plan.groups for s in group.subjects}
+    done = write_missing(
+        opened,
+        plan,
+        kind="fit",
+        paths=paths,
+        extra=extra,
+        compute=lambda group: _fit_group(opened, plan, group, solver, layer_curves, progress),
+        describe={"layers": describe_layers(plan.layers)},
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    rows, warnings = ([], []) if dry_run else summarise_fits(opened, plan, paths)
     for warning in warnings:
         progress.warn(warning)
     return FitSummary(
         name=name,
         dataset=dataset,
         store=str(store),
-        subjects=tuple(s.name for group in plan.groups for s in group.subjects),
+        subjects=tuple(paths),
         bands=tuple(band.name for band in plan.bands),
         families=plan.families,
         n_layers=len(plan.layers),
@@ -228,59 +216,16 @@ def fit(
         n_alphas=len(options.alphas),
         n_folds=len(plan.folds(plan.groups[0])),
         streams=tuple(rows),
-        n_nodes_written=written,
-        n_nodes_reused=reused,
+        n_nodes_written=done.n_written,
+        n_nodes_reused=done.n_reused,
         warnings=tuple(warnings),
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _path(name: str, dataset: str, subject: str) -> str:
-    return f"fits/{name}/{dataset}/{subject}"
-
-
-@dataclass(frozen=True)
-class _GroupFit:
-    """The scores of one pack of subjects, side by side."""
-
-    group: SubjectGroup
-    targets: Targets
-    values: dict[str, np.ndarray]
-    folds: FoldIndex
-    edge: float
-    logs: tuple[SearchLog, ...]
-
-    def arrays(self, index: int) -> dict[str, np.ndarray]:
-        return {name: self.targets.spread(values, index) for name, values in self.values.items()}
-
-    def attributes(self, store: Store, plan: EncodingPlan, index: int, extra: dict[str, Any]) -> dict[str, Any]:
-        subject = self.group.subjects[index]
-        valid = self.targets.valid[index]
-        n_masked = int((~valid).sum())
-        return {
-            "bands": [band.name for band in plan.bands],
-            "band_families": [band.family for band in plan.bands],
-            "folds": list(self.folds.names),
-            "alphas": list(plan.options.alphas),
-            "layers": describe_layers(plan.layers),
-            "roi_names": subject.targets.attributes["roi_names"],
-            "streams": subject.targets.attributes["streams"],
-            "summary": {
-                "edge_share": self.edge,
-                "n_masked": n_masked,
-                "n_factored": sum(log.n_factored for log in self.logs),
-                "n_float64": sum(log.n_float64 for log in self.logs),
-                "n_failed": sum(len(log.failed) for log in self.logs),
-            },
-            "warnings": tell_warnings(share_at_edge=self.edge, n_masked=n_masked, n_targets=len(valid), logs=self.logs),
-            "options": {**plan.options.record(), **extra},
-            "sources": plan.sources(self.group, subject),
-        }
-
-
 def _fit_group(
     store: Store, plan: EncodingPlan, group: SubjectGroup, solver: str, layer_curves: bool, progress: Progress
-) -> Any:
+) -> Iterator[PackResult]:
     """Yield the fit of each pack of subjects."""
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
     from brainsim.encoding.folds import index_folds
@@ -300,7 +245,7 @@ def _fit_group(
         values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
         if layer_curves:
             values["layer_r2"] = _layer_curves(store, plan, pack, targets, folds, progress)
-        yield _GroupFit(pack, targets, values, folds, float(np.mean(edges)), tuple(logs))
+        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs))
 
 
 def _fit_batch(
@@ -400,30 +345,3 @@ def _layer_curves(
         for row, support in enumerate(pool.supports.tolist()):
             curves[row, columns] = bests[support].r2.mean(dim=0).cpu().numpy()
     return curves
-
-
-def _summarise(store: Store, plan: EncodingPlan, name: str) -> tuple[list[dict[str, Any]], list[str]]:
-    rows, warnings = [], []
-    for group in plan.groups:
-        for subject in group.subjects:
-            path = _path(name, plan.options.dataset, subject.name)
-            r2, r = store.read(path, "r2"), store.read(path, "r")
-            for warning in store.info(path).attributes["warnings"]:
-                warnings.append(f"{subject.name}: {warning}")
-            for stream, mask in stream_masks(store, subject).items():
-                inside = mask & np.isfinite(r2)
-                if not inside.any():
-                    continue
-                rows.append(
-                    {
-                        "subject": subject.name,
-                        "stream": stream,
-                        "n_targets": int(inside.sum()),
-                        "mean_r2": float(r2[inside].mean()),
-                        "mean_r": float(r[inside].mean()),
-                        "median_r": float(np.median(r[inside])),
-                        "share_r_above_0.2": float((r[inside] > 0.2).mean()),
-                        "n_r_above_0.5": int((r[inside] > 0.5).sum()),
-                    }
-                )
-    return rows, warnings

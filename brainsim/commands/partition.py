@@ -10,26 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import SubjectGroup, Targets, load_targets
+from brainsim.commands.encoding_data import SubjectGroup, load_targets
 from brainsim.commands.encoding_plan import (
     DEFAULT_ALPHAS,
     EncodingOptions,
     EncodingPlan,
     column_batches,
     edge_share,
+    open_for_results,
     pack_subjects,
     plan_encoding,
     resolve_device,
     result_is_done,
     stream_masks,
-    tell_warnings,
 )
+from brainsim.commands.encoding_results import PackResult, write_missing
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from brainsim.encoding.search import SearchLog, SupportBest
+    from brainsim.encoding.search import SupportBest
     from brainsim.store import Store
 
 # All 211 patterns of five families, 9 bands alone, and as many random mixtures within families.
@@ -165,7 +166,7 @@ def partition(
     ----------
     Lescroart, Stansbury and Gallant 2015, Front. Comput. Neurosci. 9; Dupré la Tour et al. 2022, NeuroImage 264.
     """
-    from brainsim.store import Store
+    from brainsim.variance.lattice import subset_names
 
     started = time.monotonic()
     check_node_name(name, what="the partition's name")
@@ -186,46 +187,41 @@ def partition(
         device=resolve_device(device),
         n_targets_batch=n_targets_batch,
     )
-    opened = Store(store, mode="r" if dry_run else "a")
+    opened = open_for_results(store, dry_run=dry_run)
     plan = plan_encoding(opened, options, families=families)
     if len(plan.families) < 2:
         raise InvalidValueError(
             f"only one family is selected ({plan.families[0]}); a partition needs at least two.",
             hint="--family NAME=GLOB,GLOB groups models into families; brainsim fit scores one",
         )
-    written = reused = 0
-    keys: dict[str, dict[str, Any]] = {}
-    for group in plan.groups:
-        keys |= {s.name: plan.result_key("partition", group, s, {}) for s in group.subjects}
-        todo = tuple(
-            s
-            for s in group.subjects
-            if not result_is_done(opened, _path(name, dataset, s.name), keys[s.name], overwrite=overwrite)
-        )
-        reused += len(group.subjects) - len(todo)
-        if not todo or dry_run:
-            continue
-        for result in _partition_group(opened, plan, SubjectGroup(group.timing, todo), progress):
-            for index, subject in enumerate(result.group.subjects):
-                opened.write(
-                    _path(name, dataset, subject.name),
-                    type="partition",
-                    key=keys[subject.name],
-                    arrays=result.arrays(index),
-                    attributes=result.attributes(plan, index),
-                    overwrite=overwrite,
-                )
-                written += 1
+    paths = {s.name: f"partitions/{name}/{dataset}/{s.name}" for group in plan.groups for s in group.subjects}
+    done = write_missing(
+        opened,
+        plan,
+        kind="partition",
+        paths=paths,
+        extra={},
+        compute=lambda group: _partition_group(opened, plan, group, progress),
+        describe={
+            "families": list(plan.families),
+            "family_models": {family: _models_of(plan, family) for family in plan.families},
+            "subsets": subset_names(plan.families),
+        },
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
     attributes: dict[str, Any] = {"rows": [], "joint": [], "warnings": []}
     if not dry_run:
-        attributes = _write_group(opened, plan, name, keys, overwrite=overwrite)
+        attributes = _write_group(
+            opened, plan, f"partitions/{name}/{dataset}/group", paths, done.keys, overwrite=overwrite
+        )
     for warning in attributes["warnings"]:
         progress.warn(warning)
     return PartitionSummary(
         name=name,
         dataset=dataset,
         store=str(store),
-        subjects=tuple(s.name for group in plan.groups for s in group.subjects),
+        subjects=tuple(paths),
         families=plan.families,
         n_subsets=2 ** len(plan.families) - 1,
         n_candidates=max(n_candidates, 2 ** len(plan.families) - 1),
@@ -233,65 +229,18 @@ def partition(
         n_folds=len(plan.folds(plan.groups[0])),
         rows=tuple(row for row in attributes["rows"] if row["quantity"] == "unique"),
         joint=tuple(attributes["joint"]),
-        n_nodes_written=written,
-        n_nodes_reused=reused,
+        n_nodes_written=done.n_written,
+        n_nodes_reused=done.n_reused,
         warnings=tuple(attributes["warnings"]),
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _path(name: str, dataset: str, subject: str) -> str:
-    return f"partitions/{name}/{dataset}/{subject}"
-
-
-@dataclass(frozen=True)
-class _GroupPartition:
-    """The parts of one pack of subjects, side by side."""
-
-    group: SubjectGroup
-    targets: Targets
-    values: dict[str, np.ndarray]
-    edge: float
-    logs: tuple[SearchLog, ...]
-
-    def arrays(self, index: int) -> dict[str, np.ndarray]:
-        return {name: self.targets.spread(values, index) for name, values in self.values.items()}
-
-    def attributes(self, plan: EncodingPlan, index: int) -> dict[str, Any]:
-        from brainsim.variance.lattice import subset_names
-
-        subject = self.group.subjects[index]
-        valid = self.targets.valid[index]
-        n_masked = int((~valid).sum())
-        return {
-            "families": list(plan.families),
-            "family_models": {f: _models_of(plan, f) for f in plan.families},
-            "bands": [band.name for band in plan.bands],
-            "band_families": [band.family for band in plan.bands],
-            "subsets": subset_names(plan.families),
-            "folds": [fold.name for fold in plan.folds(self.group)],
-            "roi_names": subject.targets.attributes["roi_names"],
-            "streams": subject.targets.attributes["streams"],
-            "summary": {
-                "edge_share": self.edge,
-                "n_masked": n_masked,
-                "n_factored": sum(log.n_factored for log in self.logs),
-                "n_float64": sum(log.n_float64 for log in self.logs),
-                "n_failed": sum(len(log.failed) for log in self.logs),
-            },
-            "warnings": tell_warnings(share_at_edge=self.edge, n_masked=n_masked, n_targets=len(valid), logs=self.logs),
-            "options": plan.options.record(),
-            "sources": plan.sources(self.group, subject),
-        }
 
 
 def _models_of(plan: EncodingPlan, family: str) -> list[str]:
     return list(dict.fromkeys(la.model for band in plan.bands if band.family == family for la in band.layers))
 
 
-def _partition_group(
-    store: Store, plan: EncodingPlan, group: SubjectGroup, progress: Progress
-) -> Iterator[_GroupPartition]:
+def _partition_group(store: Store, plan: EncodingPlan, group: SubjectGroup, progress: Progress) -> Iterator[PackResult]:
     """Yield the partition of each pack of subjects."""
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
     from brainsim.encoding.candidates import draw_pool
@@ -348,7 +297,7 @@ def _partition_group(
             logs.append(log)
             edges.append(edge_share(best, len(options.alphas)))
         values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
-        yield _GroupPartition(pack, targets, values, float(np.mean(edges)), tuple(logs))
+        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs))
 
 
 def _parts_of(
@@ -371,27 +320,31 @@ def _parts_of(
 
 
 def _write_group(
-    store: Store, plan: EncodingPlan, name: str, keys: Mapping[str, dict[str, Any]], *, overwrite: bool
+    store: Store,
+    plan: EncodingPlan,
+    path: str,
+    paths: Mapping[str, str],
+    keys: Mapping[str, dict[str, Any]],
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Average the parts over targets and subjects, and keep the table."""
     from brainsim.commands.partition_group import group_tables
 
-    dataset = plan.options.dataset
-    path = _path(name, dataset, "group")
     key = {"kind": "partition-group", "subjects": keys}
     if result_is_done(store, path, key, overwrite=overwrite):
         return dict(store.info(path).attributes)
     subjects = [s for group in plan.groups for s in group.subjects]
-    nodes = {s.name: store.info(_path(name, dataset, s.name)) for s in subjects}
-    arrays = {s.name: {a: store.read(nodes[s.name].path, a) for a in nodes[s.name].arrays} for s in subjects}
+    nodes = {s.name: store.info(paths[s.name]) for s in subjects}
+    arrays = {name: {a: store.read(node.path, a) for a in node.arrays} for name, node in nodes.items()}
     attributes = {
         **group_tables(plan.families, arrays, {s.name: stream_masks(store, s) for s in subjects}),
         "families": list(plan.families),
-        "dataset": dataset,
-        "subjects": [s.name for s in subjects],
-        "warnings": [f"{s}: {w}" for s, node in nodes.items() for w in node.attributes["warnings"]],
+        "dataset": plan.options.dataset,
+        "subjects": list(paths),
+        "warnings": [f"{name}: {w}" for name, node in nodes.items() for w in node.attributes["warnings"]],
         "options": plan.options.record(),
-        "sources": [node.path for node in nodes.values()],
+        "sources": list(paths.values()),
     }
     store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
     return attributes

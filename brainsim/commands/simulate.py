@@ -12,6 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.commands.planted_truth import (
+    HIGH_PASS_S,
+    MOTION_COLUMNS,
+    NOISE_AR,
+    NOISE_SHARED,
+    STREAMS,
+    TR_S,
+    planted_signals,
+    planted_truth,
+    planted_weights,
+)
 from brainsim.core.checks import check_count, check_node_name, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -20,14 +31,9 @@ from brainsim.core.runs import RunLayout
 from brainsim.core.timing import TrGrid
 
 if TYPE_CHECKING:
-    from brainsim.commands.encoding_data import SubjectGroup
     from brainsim.datasets.planted import PlantedSignals
-    from brainsim.features.bands import Band
-    from brainsim.store import Store
 
 N_RUNS = 8
-HIGH_PASS_S = 128.0  # what ingest removes by default; the truth is that of cleaned voxels
-TR_S = 2.0
 FPS_HZ = 24
 
 # The nine systems of the study, as small twins with the same taps.
@@ -43,19 +49,8 @@ TINY_SYSTEMS = (
     "mvd-base-tiny",
 )
 
-# Variance of each family's own signals, and of those that all share, in a voxel of each stream. The rest is noise.
-STREAMS: dict[str, dict[str, float]] = {
-    "early": {"static-cnn": 0.26, "image-mae": 0.26, "shared": 0.22},
-    "ventral": {"static-cnn": 0.30, "image-mae": 0.22, "shared": 0.22},
-    "lateral": {"dynamic-cnn": 0.28, "video-mae": 0.26, "shared": 0.20},
-    "dorsal": {"dynamic-cnn": 0.30, "mvd": 0.26, "shared": 0.18},
-}
-
-NOISE_AR = 0.4  # correlation of successive TRs, as in data after cleaning
-NOISE_SHARED = 0.2  # share of the noise that all voxels have in common
 DRIFT_SD = 1.5  # slow drift and motion against signal and noise, which have a variance of 1
 MOTION_SD = 0.5
-MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 BASELINE, PERCENT = 1000.0, 15.0  # scanner units of rest, and of one standard deviation
 
 # Streams are slabs of one small volume of 3 mm voxels; what lies around them is noise.
@@ -234,10 +229,10 @@ def plant_cohort(
             raise InvalidValueError(f"{folder} holds other files; a simulated cohort needs a folder of its own.")
         shutil.rmtree(folder, ignore_errors=True)
         with progress.task("planted cohort", total=len(names) + 2, unit="steps") as task:
-            design, signals = _signals(opened, bands, group)
+            design, signals = planted_signals(opened, bands, group)
             task.advance()
-            weights = {name: _weights(signals, name, n_voxels, seed) for name in names}
-            truth = _truth(design, signals, group.layout, weights, seed)
+            weights = {name: planted_weights(signals, name, n_voxels, seed) for name in names}
+            truth = planted_truth(design, signals, group.layout, weights, seed)
             task.advance()
             _write_tree(folder, movies, names)
             for name in names:
@@ -266,103 +261,6 @@ def _made(folder: Path) -> str | None:
     """Return the digest of what a cohort was made from, or None where none is complete."""
     mark = folder / ".brainsim-simulated"
     return mark.read_text() if mark.exists() else None
-
-
-def _signals(store: Store, bands: Sequence[Band], group: SubjectGroup) -> tuple[dict[str, np.ndarray], PlantedSignals]:
-    """Return each family's design kernel, and the signals that are planted."""
-    from brainsim.commands.kernels import KernelOptions, layer_gram
-    from brainsim.datasets.planted import choose_signals
-    from brainsim.features.hrf import hrf_matrix
-    from brainsim.features.kernels import delayed_kernel, normalise_kernel
-
-    options = KernelOptions(delays=(1, 2, 3, 4), scaling="zscore")
-    layout = group.layout
-    response = np.zeros((layout.n_rows, layout.n_rows))
-    for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
-        response[rows, rows] = hrf_matrix(n_trs, TR_S)
-    # Signals are sought in what cleaning leaves of the responses: slow ones would be planted and removed again.
-    response = _cleaning(layout) @ response
-    design, convolved = {}, {}
-    for band in bands:
-        delayed_sum = np.zeros((layout.n_rows, layout.n_rows))
-        convolved_sum = np.zeros_like(delayed_sum)
-        for layer in band.layers:
-            K = layer_gram(store, layer, group, options)
-            delayed_sum += delayed_kernel(K, layout, delays=options.delays, name=layer.name)
-            blurred = response @ K @ response.T
-            convolved_sum += blurred / np.trace(blurred)
-        design[band.family] = normalise_kernel(delayed_sum, name=band.family)
-        convolved[band.family] = convolved_sum
-    return design, choose_signals(convolved, design, layout)
-
-
-def _cleaning(layout: RunLayout, *, subject: str | None = None, seed: int = 0) -> np.ndarray:
-    """Return the matrix that removes what ingest removes: drifts, and a subject's motion."""
-    from brainsim.datasets.cleaning import make_drifts
-    from brainsim.datasets.planted import cleaning_matrix, draw_motion, subject_rng
-
-    nuisances = []
-    for run, n_trs in zip(layout.names, layout.n_trs, strict=True):
-        columns = [make_drifts(n_trs, tr_s=TR_S, high_pass_s=HIGH_PASS_S)]
-        if subject is not None:
-            motion = draw_motion(subject_rng(seed, subject, f"motion {run}"), n_trs)
-            columns.append(np.column_stack([motion[name] for name in MOTION_COLUMNS]))
-        nuisances.append(np.concatenate(columns, axis=1))
-    return cleaning_matrix(nuisances, layout)
-
-
-def _weights(signals: PlantedSignals, subject: str, n_voxels: int, seed: int) -> dict[str, np.ndarray]:
-    from brainsim.datasets.planted import draw_weights, subject_rng
-
-    rng = subject_rng(seed, subject, "weights")
-    return {stream: draw_weights(rng, signals, variances, n_voxels) for stream, variances in STREAMS.items()}
-
-
-def _truth(
-    design: dict[str, np.ndarray],
-    signals: PlantedSignals,
-    layout: RunLayout,
-    weights: dict[str, dict[str, np.ndarray]],
-    seed: int,
-) -> dict[str, Any]:
-    """Return what each subset of families explains of the cleaned voxels, as unique and shared parts per stream."""
-    from brainsim.datasets.planted import noiseless_residuals, remaining_noise
-    from brainsim.variance.lattice import commonality_parts, subset_names, unique_parts
-
-    families = list(design)
-    subsets = subset_names(families)
-    cleaning = {subject: _cleaning(layout, subject=subject, seed=seed) for subject in weights}
-    # All subjects' cleaned signals side by side: (n_rows, n_subjects * n_signals)
-    courses = np.concatenate([clean @ signals.courses for clean in cleaning.values()], axis=1)
-    residuals = noiseless_residuals(design, courses, layout, subsets)
-    kept = {subject: remaining_noise(clean, layout, ar=NOISE_AR) for subject, clean in cleaning.items()}
-    n_signals = len(signals.names)
-    rows, joint, parts, null = [], [], [], []
-    for stream, variances in STREAMS.items():
-        by_subject = []
-        for index, (subject, mix) in enumerate(weights.items()):
-            own = slice(index * n_signals, (index + 1) * n_signals)
-            signal = np.square(courses[:, own] @ mix[stream]).mean(axis=0)  # (n_voxels,)
-            total = signal + kept[subject] * (1 - sum(variances.values()))
-            left = np.stack([np.square(E[:, own] @ mix[stream]).mean(axis=0) for E in residuals])
-            by_subject.append(((signal - left) / total).mean(axis=1))
-        scores = np.mean(by_subject, axis=0)  # (n_subsets,)
-        for family, value in zip(families, unique_parts(scores), strict=True):
-            rows.append({"stream": stream, "family": family, "unique": float(value)})
-            if family not in variances:
-                null.append([stream, family])
-        joint.append({"stream": stream, "r2": float(scores[-1])})
-        for members, value in zip(subsets, commonality_parts(scores), strict=True):
-            parts.append({"stream": stream, "families": members, "r2": float(value)})
-    return {
-        "rows": rows,
-        "joint": joint,
-        "parts": parts,
-        "null": null,
-        "families": families,
-        "description": "Share of a voxel's variance after cleaning, mean over voxels and subjects, that the best "
-        "linear prediction from a subset of families explains of the noiseless signals, on runs it was not fitted to.",
-    }
 
 
 def _labels(n_voxels: int) -> np.ndarray:

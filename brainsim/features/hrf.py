@@ -42,4 +42,5 @@ def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
     lag = np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]
     kernel = canonical_hrf(np.arange(0, LENGTH_S, tr_s))
     total = kernel.sum()
-    return np.where(lag >= 0, canonical_hrf(lag * tr_s), 0.0) / total
+    matrix: np.ndarray = np.where(lag >= 0, canonical_hrf(lag * tr_s), 0.0) / total
+    return matrix
