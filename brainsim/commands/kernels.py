@@ -62,7 +62,7 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
     """
     from brainsim.features.kernels import gram_from_blocks
 
-    averages = [_averages(store, layer, timing) for timing in group.timing]
+    averages = [clip_averages(store, layer, timing) for timing in group.timing]
 
     def read_block(start: int, stop: int) -> list[np.ndarray]:
         read = {s: store.read(layer.nodes[s], "values", columns=slice(start, stop)) for s in group.stimuli}
@@ -81,7 +81,8 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
     )
 
 
-def _averages(store: Store, layer: LayerSource, timing: RunTiming) -> np.ndarray:
+def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> np.ndarray:
+    """Return the matrix that averages a layer's clips into the TRs of a run, float32 (n_trs, n_clips)."""
     time_s = store.read(layer.nodes[timing.stimulus], "time_s")
     return average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brainsim.stats.intervals import mean_interval
+from brainsim.stats.intervals import interval_row
 from brainsim.variance.lattice import subset_names
 
 # What the group's table tells of every family.
@@ -45,10 +45,10 @@ def group_tables(
         for quantity in QUANTITIES:
             means = _stream_means(quantity, stream, arrays, masks)
             for family, values in zip(families, means, strict=True):
-                rows.append({"stream": stream, "family": family, "quantity": quantity, **_interval(values)})
+                rows.append({"stream": stream, "family": family, "quantity": quantity, **interval_row(values)})
         for members, values in zip(subsets, _stream_means("parts", stream, arrays, masks), strict=True):
-            parts.append({"stream": stream, "families": members, **_interval(values)})
-        joint.append({"stream": stream, **_interval(_stream_means("subset_r2", stream, arrays, masks)[-1])})
+            parts.append({"stream": stream, "families": members, **interval_row(values)})
+        joint.append({"stream": stream, **interval_row(_stream_means("subset_r2", stream, arrays, masks)[-1])})
     counts = {stream: sum(int(by[stream].sum()) for by in masks.values() if stream in by) for stream in streams}
     for row in (*rows, *parts, *joint):
         row["n_targets"] = counts[row["stream"]]
@@ -77,19 +77,3 @@ def _subject_means(
         part = part[:, np.isfinite(part).all(axis=0)].astype(np.float64)
         empty = inside is None or part.shape[1] == 0
         yield np.full(len(values[array]), np.nan) if empty else part.mean(axis=1)
-
-
-def _interval(values: np.ndarray) -> dict[str, Any]:
-    """Return mean, interval and number of subjects as JSON-able numbers (null where there is none)."""
-    interval = mean_interval(values, method="t")
-    return {
-        "mean": _number(interval.mean),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
-        "n_subjects": int(np.isfinite(values).sum()),
-        "subjects": [_number(v) for v in values],
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -22,8 +22,20 @@ def canonical_hrf(time_s: np.ndarray) -> np.ndarray:
     return np.where((t >= 0) & (t < LENGTH_S), response, 0.0)
 
 
+def _integral(time_s: np.ndarray) -> np.ndarray:
+    """Return the integral of the canonical response from 0 to each time."""
+    from scipy.stats import gamma
+
+    t = np.clip(np.asarray(time_s, np.float64), 0.0, LENGTH_S)
+    integral: np.ndarray = gamma.cdf(t, PEAK_SHAPE) - gamma.cdf(t, UNDERSHOOT_SHAPE) / RATIO
+    return integral
+
+
 def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
     """Return the matrix that convolves one run's TRs with the canonical response.
+
+    Features are taken as constant within a TR, and a volume as taken in the middle of its TR, so that an entry is the
+    integral of the response over the part of a TR that lies before the volume: exact for any TR.
 
     Parameters
     ----------
@@ -39,8 +51,7 @@ def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
     """
     check_count("n_trs", n_trs)
     check_number("TR", tr_s, above=0, unit="s")
-    lag = np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]
-    kernel = canonical_hrf(np.arange(0, LENGTH_S, tr_s))
-    total = kernel.sum()
-    matrix: np.ndarray = np.where(lag >= 0, canonical_hrf(lag * tr_s), 0.0) / total
-    return matrix
+    lag = (np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]) * tr_s
+    total = float(_integral(np.array(LENGTH_S)))
+    matrix: np.ndarray = (_integral(lag + tr_s / 2) - _integral(lag - tr_s / 2)) / total
+    return np.tril(matrix)

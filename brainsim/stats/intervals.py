@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,3 +81,25 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95, method: str = "aut
     draws = named_rng(seed, "bootstrap over subjects").integers(n, size=(N_BOOTSTRAP, n))
     low, high = np.quantile(known[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), n, method, level)
+
+
+def interval_row(values: np.ndarray) -> dict[str, Any]:
+    """Return the mean over subjects and its 95 % t interval as a row of a result node (null where there is none).
+
+    Parameters
+    ----------
+    values : ndarray, (n_subjects,)
+        NaN where a subject has none.
+    """
+    interval = mean_interval(values, method="t")
+    return {
+        "mean": _number(interval.mean),
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+        "n_subjects": interval.n,
+        "subjects": [_number(float(value)) for value in values],
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Turn kernels and BOLD into dissimilarity matrices, similarities, ceilings and combined scores."""
