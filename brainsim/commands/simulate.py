@@ -23,10 +23,12 @@ from brainsim.commands.planted_truth import (
     planted_truth,
     planted_weights,
 )
+from brainsim.compute.threads import map_in_order
 from brainsim.core.checks import check_count, check_node_name, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import brainsim_version, digest, digest_file
+from brainsim.core.resources import n_cores
 from brainsim.core.runs import RunLayout
 from brainsim.core.timing import TrGrid
 
@@ -170,13 +172,17 @@ def make_movies(folder: Path, *, seed: int, run_s: float, progress: Progress = S
     todo = [path for path in paths if not path.exists() or path.name not in files]
     if not todo:
         return paths
+
+    def render(path: Path) -> str:
+        frames = render_moving_photographs(seed, path.stem, duration_s=run_s, fps_hz=FPS_HZ)
+        unfinished = path.with_suffix(".part.mp4")
+        write_video(unfinished, frames, FPS_HZ)
+        unfinished.replace(path)
+        return digest_file(path)
+
     with progress.task("movies", total=len(todo), unit="runs") as task:
-        for path in todo:
-            frames = render_moving_photographs(seed, path.stem, duration_s=run_s, fps_hz=FPS_HZ)
-            unfinished = path.with_suffix(".part.mp4")
-            write_video(unfinished, frames, FPS_HZ)
-            unfinished.replace(path)
-            files[path.name] = digest_file(path)
+        for path, content in map_in_order(render, todo, n_workers=min(n_cores(), len(todo))):
+            files[path.name] = content
             record.write_text(json.dumps({"made": made, "files": files}, indent=1))
             task.advance()
     return paths

@@ -45,7 +45,9 @@ def combine_layers(layers: Sequence[np.ndarray], target: Sequence[np.ndarray]) -
     moments = np.stack([a @ b for a, b in zip(A, y, strict=True)])  # (n_runs, n_layers)
     predictions = []
     for run in range(len(A)):
-        G, b = products.sum(axis=0) - products[run], moments.sum(axis=0) - moments[run]
+        # Summed afresh: subtracting the held-out run would leave its rounding in the weights.
+        others = [other for other in range(len(A)) if other != run]
+        G, b = products[others].sum(axis=0), moments[others].sum(axis=0)
         # |A w - y|^2 = |R w - z|^2 + constant with G = R'R and R'z = b; a touch of ridge where layers repeat.
         R = np.linalg.cholesky(G + np.eye(len(G)) * 1e-9 * max(np.trace(G), 1.0)).T
         weights, _ = nnls(R, np.linalg.solve(R.T, b))
