@@ -25,7 +25,7 @@ from brainsim.commands.encoding_plan import (
     stream_masks,
 )
 from brainsim.commands.encoding_results import PackResult, write_missing
-from brainsim.core.checks import check_node_name
+from brainsim.core.checks import check_node_name, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
@@ -93,6 +93,7 @@ def partition(
     alphas: Sequence[float] | None = None,
     n_candidates: int = DEFAULT_CANDIDATES,
     concentration: Sequence[float] = (0.1, 1.0),
+    entry_z: float = 2.0,
     scaling: str = "zscore",
     subjects: Sequence[str] = (),
     device: str = "auto",
@@ -136,6 +137,10 @@ def partition(
         Band mixtures to try over the whole lattice; at least the number of subsets.
     concentration : sequence of float
         Dirichlet concentrations of the random mixtures within families, used in turn.
+    entry_z : float
+        What a family must show to enter a target's model, as a z value: each family in it must raise the validation R2
+        by z^2 (1 - R2) / n_TRs, the rise of one useless regressor at that z. At 0 any rise will do, and useless
+        families come out slightly below zero, since what was chosen by chance does worse on the test run.
     scaling : {"zscore", "center"}
         Whether features are z-scored or only centred within runs.
     subjects : sequence of str
@@ -170,6 +175,7 @@ def partition(
 
     started = time.monotonic()
     check_node_name(name, what="the partition's name")
+    check_number("--entry-z", entry_z, at_least=0, at_most=10)
     options = EncodingOptions(
         dataset=dataset,
         models=tuple(models),
@@ -200,8 +206,8 @@ def partition(
         plan,
         kind="partition",
         paths=paths,
-        extra={},
-        compute=lambda group: _partition_group(opened, plan, group, progress),
+        extra={"entry_z": entry_z},
+        compute=lambda group: _partition_group(opened, plan, group, entry_z, progress),
         describe={
             "families": list(plan.families),
             "family_models": {family: _models_of(plan, family) for family in plan.families},
@@ -212,9 +218,8 @@ def partition(
     )
     attributes: dict[str, Any] = {"rows": [], "joint": [], "warnings": []}
     if not dry_run:
-        attributes = _write_group(
-            opened, plan, f"partitions/{name}/{dataset}/group", paths, done.keys, overwrite=overwrite
-        )
+        path = f"partitions/{name}/{dataset}/group"
+        attributes = _write_group(opened, plan, path, paths, done.keys, entry_z=entry_z, overwrite=overwrite)
     for warning in attributes["warnings"]:
         progress.warn(warning)
     return PartitionSummary(
@@ -240,7 +245,9 @@ def _models_of(plan: EncodingPlan, family: str) -> list[str]:
     return list(dict.fromkeys(la.model for band in plan.bands if band.family == family for la in band.layers))
 
 
-def _partition_group(store: Store, plan: EncodingPlan, group: SubjectGroup, progress: Progress) -> Iterator[PackResult]:
+def _partition_group(
+    store: Store, plan: EncodingPlan, group: SubjectGroup, entry_z: float, progress: Progress
+) -> Iterator[PackResult]:
     """Yield the partition of each pack of subjects."""
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
     from brainsim.encoding.candidates import draw_pool
@@ -276,7 +283,7 @@ def _partition_group(store: Store, plan: EncodingPlan, group: SubjectGroup, prog
             scores: list[np.ndarray] = []
             correlations: list[np.ndarray] = []
             best: SupportBest | None = None
-            for _, best in best_of_subsets(bests, masks):
+            for _, best in best_of_subsets(bests, masks, price=entry_z**2 / group.layout.n_rows):
                 scores.append(best.r2.mean(dim=0).cpu().numpy())
                 correlations.append(best.r.mean(dim=0).cpu().numpy())
             if best is None:
@@ -326,6 +333,7 @@ def _write_group(
     paths: Mapping[str, str],
     keys: Mapping[str, dict[str, Any]],
     *,
+    entry_z: float,
     overwrite: bool,
 ) -> dict[str, Any]:
     """Average the parts over targets and subjects, and keep the table."""
@@ -343,7 +351,7 @@ def _write_group(
         "dataset": plan.options.dataset,
         "subjects": list(paths),
         "warnings": [f"{name}: {w}" for name, node in nodes.items() for w in node.attributes["warnings"]],
-        "options": plan.options.record(),
+        "options": {**plan.options.record(), "entry_z": entry_z},
         "sources": list(paths.values()),
     }
     store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)

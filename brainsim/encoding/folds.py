@@ -118,9 +118,12 @@ class HeldOut:
 
     def residuals(self, C: torch.Tensor) -> torch.Tensor:
         """Return ``(G_BB)^-1 C_B``, (n_excluded, n_targets)."""
-        rows = self.take(C)
-        E: torch.Tensor = torch.cholesky_solve(rows, self.L) if self.inverse is None else self.inverse @ rows
-        return E
+        return self.solve(self.take(C))
+
+    def solve(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``(G_BB)^-1`` times the held-out rows, (n_excluded, n_targets)."""
+        solved: torch.Tensor = torch.cholesky_solve(rows, self.L) if self.inverse is None else self.inverse @ rows
+        return solved
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,46 @@ def batch_targets(Y: np.ndarray, folds: FoldIndex, *, device: str = "cpu") -> Ta
     return TargetBatch(Yt, mean.float(), total.float())
 
 
+@dataclass(frozen=True)
+class Projection:
+    """What a factor makes of targets.
+
+    Parameters
+    ----------
+    C : Tensor, (n_rows, n_targets)
+        ``G Y``.
+    outer : tuple of Tensor, (n_excluded, n_targets) each
+        Per fold ``G_B,rest Y_rest``: the part of ``C_B`` that comes from the training rows. A test prediction is
+        ``-(G_BB)^-1`` times it; as the difference of BOLD and residual it would drown in rounding where alpha is large.
+    """
+
+    C: torch.Tensor
+    outer: tuple[torch.Tensor, ...]
+
+
+def project(factor: Factor, Y: torch.Tensor) -> Projection:
+    """Multiply targets by a factor, keeping apart what comes from the training rows of each fold.
+
+    Parameters
+    ----------
+    Y : Tensor of float32, (n_rows, n_targets)
+        BOLD.
+    """
+    G, Y = factor.G, Y.to(factor.dtype)
+    C = torch.empty_like(Y)
+    outer = []
+    for held in factor.outer:
+        ((start, stop),) = held.spans
+        rows = G[start:stop]
+        outer.append(torch.addmm(rows[:, :start] @ Y[:start], rows[:, stop:], Y[stop:]))
+        C[start:stop] = torch.addmm(outer[-1], rows[:, start:stop], Y[start:stop])
+    row = 0
+    for start, stop in (*merge_spans([held.spans[0] for held in factor.outer]), (len(Y), len(Y))):
+        C[row:start] = G[row:start] @ Y  # rows that no fold leaves out
+        row = stop
+    return Projection(C, tuple(outer))
+
+
 def score_inner(C: torch.Tensor, factor: Factor, batch: TargetBatch) -> torch.Tensor:
     """Return the validation R2 for every outer fold: the mean over the other folds.
 
@@ -307,25 +350,24 @@ class OuterScores:
     r: torch.Tensor
 
 
-def outer_residuals(C: torch.Tensor, factor: Factor) -> list[torch.Tensor]:
-    """Return the residual on each test fold of the model trained without it, (n_test, n_targets) each."""
-    residuals = []
-    for held in factor.outer:
+def outer_predictions(projection: Projection, factor: Factor) -> list[torch.Tensor]:
+    """Return the prediction of each test fold by the model trained without it, (n_test, n_targets) each."""
+    predictions = []
+    for held, from_training in zip(factor.outer, projection.outer, strict=True):
         ((_, (start, stop)),) = held.parts
-        residuals.append(held.residuals(C)[start:stop])
-    return residuals
+        predictions.append(-held.solve(from_training)[start:stop])
+    return predictions
 
 
-def score_outer(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> OuterScores:
+def score_outer(projection: Projection, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> OuterScores:
     """Score the outer test folds; see `OuterScores`."""
     r2, r = [], []
-    for fold, E in enumerate(outer_residuals(C, factor)):
-        Y = batch.Y[slice(*folds.test[fold])].to(E.dtype)
-        predicted = Y - E
+    for fold, predicted in enumerate(outer_predictions(projection, factor)):
+        Y = batch.Y[slice(*folds.test[fold])].to(predicted.dtype)
+        r2.append(1 - (Y - predicted).square().sum(dim=0) / batch.total[fold])
         predicted = predicted - predicted.mean(dim=0)
         covariance = (predicted * (Y - batch.mean[fold])).sum(dim=0)
-        norm = predicted.square().sum(dim=0).sqrt() * batch.total[fold].sqrt()
-        r2.append(1 - E.square().sum(dim=0) / batch.total[fold])
+        norm = torch.linalg.vector_norm(predicted, dim=0) * batch.total[fold].sqrt()
         r.append(torch.where(norm > 0, covariance / norm, 0.0))
     return OuterScores(torch.stack(r2).float(), torch.stack(r).float())
 

@@ -15,7 +15,16 @@ from brainsim.compute.threads import map_in_order
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.candidates import CandidatePool
-from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, batch_targets, factorise, score_inner, score_outer
+from brainsim.encoding.folds import (
+    Factor,
+    FoldIndex,
+    TargetBatch,
+    batch_targets,
+    factorise,
+    project,
+    score_inner,
+    score_outer,
+)
 
 
 @dataclass
@@ -55,7 +64,10 @@ class SupportBest:
 
     def challenge(self, other: SupportBest) -> None:
         """Take over what is better in `other`; ties keep what is here."""
-        better = other.inner > self.inner
+        self.take(other, other.inner > self.inner)
+
+    def take(self, other: SupportBest, better: torch.Tensor) -> None:
+        """Take over what `better` (n_folds, n_targets) marks."""
         for name in ("inner", "r2", "r", "candidate", "alpha"):
             mine = getattr(self, name)
             mine[better] = getattr(other, name)[better]
@@ -154,10 +166,10 @@ class _AlphaScan:
         except NumericalError:
             self.log.failed.append((self.candidate, index))
             return
-        C = factor.G @ batch.Y.to(factor.dtype)
-        outer = score_outer(C, factor, batch, self.folds)
+        projection = project(factor, batch.Y)
+        outer = score_outer(projection, factor, batch, self.folds)
         # NaN never wins: a comparison with it is false, and -inf is what an unscored alpha has.
-        self.inner[index][:, at] = torch.nan_to_num(score_inner(C, factor, batch), nan=-torch.inf)
+        self.inner[index][:, at] = torch.nan_to_num(score_inner(projection.C, factor, batch), nan=-torch.inf)
         self.r2[index][:, at] = outer.r2
         self.r[index][:, at] = outer.r
         self.log.n_factored += 1
@@ -291,22 +303,41 @@ def _usual_alpha(scan: _AlphaScan) -> int:
     return int(chosen.float().median())
 
 
-def best_of_subsets(bests: dict[int, SupportBest], masks: Sequence[int]) -> Iterator[tuple[int, SupportBest]]:
+def best_of_subsets(
+    bests: dict[int, SupportBest], masks: Sequence[int], *, price: float = 0.0
+) -> Iterator[tuple[int, SupportBest]]:
     """Let every candidate compete in each subset that contains its support.
+
+    Parameters
+    ----------
+    bests : dict of int to SupportBest
+        From `search_supports`.
+    masks : sequence of int
+        Subsets wanted.
+    price : float
+        What each group in a candidate's support costs, as a share of what is left to explain: candidates compete by
+        ``R2 - price * n_groups * (1 - R2)``. With no price the largest support wins a little too often, by chance, and
+        is then a little worse on the test run: useless groups come out below zero.
 
     Yields
     ------
     (mask, SupportBest)
-        In the order of `masks`. The validation score never falls from a subset to one that contains it.
+        In the order of `masks`. What candidates compete by never falls from a subset to one that contains it.
     """
     for mask in masks:
         best: SupportBest | None = None
+        score = torch.empty(0)
         for support in sorted(bests):
-            if support & mask == support:
-                if best is None:
-                    best = bests[support].copy()
-                else:
-                    best.challenge(bests[support])
+            if support & mask != support:
+                continue
+            other = bests[support]
+            other_score = other.inner - price * support.bit_count() * (1 - other.inner)
+            if best is None:
+                best, score = other.copy(), other_score
+            else:
+                better = other_score > score
+                best.take(other, better)
+                score = torch.where(better, other_score, score)
         if best is None:
             raise InvalidValueError(f"no candidate lies inside subset {mask:b}.")
         yield mask, best

@@ -20,7 +20,8 @@ from brainsim.encoding.folds import (
     factorise,
     index_folds,
     needs_float64,
-    outer_residuals,
+    outer_predictions,
+    project,
     score_inner,
     score_outer,
     training_weights,
@@ -78,9 +79,9 @@ def test_scores_equal_those_of_refitted_models(kind: str, n_targets: int) -> Non
     index = index_folds(folds, layout.n_rows)
     batch = batch_targets(Y, index)
     factor = factorise(torch.from_numpy(K), 2.0, index, n_targets=n_targets)
-    C = factor.G @ batch.Y
-    outer = score_outer(C, factor, batch, index)
-    inner = score_inner(C, factor, batch)
+    projection = project(factor, batch.Y)
+    outer = score_outer(projection, factor, batch, index)
+    inner = score_inner(projection.C, factor, batch)
     rows = np.arange(layout.n_rows)
     for r, fold in enumerate(folds):
         predicted = refit(K, Y, 2.0, np.setdiff1d(rows, fold.excluded), fold.test)
@@ -99,12 +100,12 @@ def test_training_weights_predict_and_leave_the_test_run_out() -> None:
     Y = make_targets([K], UNEVEN, 4)
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
     factor = factorise(torch.from_numpy(K), 1.0, index, n_targets=4)
-    C = factor.G @ torch.from_numpy(Y)
-    residuals = outer_residuals(C, factor)
+    projection = project(factor, torch.from_numpy(Y))
+    predictions = outer_predictions(projection, factor)
     for fold, rows in enumerate(UNEVEN.slices):
-        weights = training_weights(C, factor, fold).numpy()
+        weights = training_weights(projection.C, factor, fold).numpy()
         assert not weights[rows].any()
-        np.testing.assert_allclose(K[rows] @ weights, Y[rows] - residuals[fold].numpy(), atol=1e-4)
+        np.testing.assert_allclose(K[rows] @ weights, predictions[fold].numpy(), atol=1e-4)
 
 
 def test_float32_is_taken_only_where_it_is_exact_enough() -> None:
@@ -117,8 +118,8 @@ def test_float32_is_taken_only_where_it_is_exact_enough() -> None:
     batch = batch_targets(Y, index)
     single = factorise(torch.from_numpy(K), edge * 1.01, index)
     double = factorise(torch.from_numpy(K).double(), edge * 1.01, index)
-    a = score_outer(single.G @ batch.Y, single, batch, index)
-    b = score_outer(double.G @ batch.Y.double(), double, batch, index)
+    a = score_outer(project(single, batch.Y), single, batch, index)
+    b = score_outer(project(double, batch.Y), double, batch, index)
     assert float((a.r2 - b.r2).abs().max()) < 5e-5
 
 
