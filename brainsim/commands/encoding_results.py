@@ -32,6 +32,8 @@ class PackResult:
         Share of folds and targets whose alpha sits at an edge of the grid.
     logs : tuple of SearchLog
         What happened in each batch of targets.
+    summaries : tuple of dict, one per subject
+        Further arrays that do not have a column per target.
     """
 
     pack: SubjectGroup
@@ -39,10 +41,12 @@ class PackResult:
     values: dict[str, np.ndarray]
     edge_share: float
     logs: tuple[SearchLog, ...]
+    summaries: tuple[dict[str, np.ndarray], ...] = ()
 
     def arrays(self, index: int) -> dict[str, np.ndarray]:
         """Return one subject's arrays over all of its targets, NaN (or -1) where masked."""
-        return {name: self.targets.spread(values, index) for name, values in self.values.items()}
+        spread = {name: self.targets.spread(values, index) for name, values in self.values.items()}
+        return spread | (self.summaries[index] if self.summaries else {})
 
     def attributes(self, plan: EncodingPlan, index: int) -> dict[str, Any]:
         """Return what a result tells of one subject beside its arrays."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import SubjectGroup, load_targets
+from brainsim.commands.encoding_data import SubjectGroup, Targets, load_targets
 from brainsim.commands.encoding_plan import (
     DEFAULT_ALPHAS,
     EncodingOptions,
@@ -267,6 +267,7 @@ def _partition_group(
     for pack in pack_subjects(group, options.n_targets_batch):
         targets = load_targets(store, pack)
         parts, logs, edges = [], [], []
+        streams = _StreamMeans.of(store, pack, targets, n_subsets=len(masks), n_folds=folds.n_folds)
         for columns in column_batches(targets.Y.shape[1], options.n_targets_batch):
             Y = targets.Y[:, columns]
             bests, log = search_supports(
@@ -280,11 +281,11 @@ def _partition_group(
                 progress=progress,
                 label="partition",
             )
-            scores: list[np.ndarray] = []
+            by_fold: list[np.ndarray] = []
             correlations: list[np.ndarray] = []
             best: SupportBest | None = None
             for _, best in best_of_subsets(bests, masks, price=entry_z**2 / group.layout.n_rows):
-                scores.append(best.r2.mean(dim=0).cpu().numpy())
+                by_fold.append(best.r2.cpu().numpy())
                 correlations.append(best.r.mean(dim=0).cpu().numpy())
             if best is None:
                 raise InvalidValueError("no subset of families to score.")
@@ -300,11 +301,45 @@ def _partition_group(
                 n_workers=plan.n_workers,
                 progress=progress,
             )
-            parts.append(_parts_of(np.stack(scores), np.stack(correlations), split.r2, plan))
+            scores = np.stack(by_fold)  # (n_subsets, n_folds, n_targets)
+            streams.add(scores, columns)
+            parts.append(_parts_of(scores.mean(axis=1), np.stack(correlations), split.r2, plan))
             logs.append(log)
             edges.append(edge_share(best, len(options.alphas)))
         values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
-        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs))
+        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs), streams.summaries())
+
+
+@dataclass(frozen=True)
+class _StreamMeans:
+    """Mean scores of each subject's streams, fold by fold: what intervals over runs are made of."""
+
+    names: tuple[tuple[str, ...], ...]  # streams of each subject
+    membership: np.ndarray  # (n_all_streams, n_valid), rows sum to 1
+    means: np.ndarray  # (n_subsets, n_folds, n_all_streams)
+
+    @classmethod
+    def of(cls, store: Store, pack: SubjectGroup, targets: Targets, *, n_subsets: int, n_folds: int) -> _StreamMeans:
+        """Lay out the streams of all subjects of a pack."""
+        names, rows = [], []
+        for index, subject in enumerate(pack.subjects):
+            masks = stream_masks(store, subject)
+            names.append(tuple(masks))
+            for mask in masks.values():
+                row = np.zeros(targets.Y.shape[1])
+                row[targets.columns[index]] = mask[targets.valid[index]]
+                rows.append(row / row.sum() if row.any() else np.full_like(row, np.nan))
+        return cls(tuple(names), np.stack(rows), np.zeros((n_subsets, n_folds, len(rows))))
+
+    def add(self, scores: np.ndarray, columns: slice) -> None:
+        """Count a batch of targets in, (n_subsets, n_folds, n_targets)."""
+        self.means[...] += scores @ self.membership[:, columns].T
+
+    def summaries(self) -> tuple[dict[str, np.ndarray], ...]:
+        """Return each subject's ``stream_subset_r2``, (n_streams, n_subsets, n_folds)."""
+        stops = np.cumsum([len(names) for names in self.names])
+        parts = np.split(self.means, stops[:-1], axis=2)
+        return tuple({"stream_subset_r2": part.transpose(2, 0, 1).astype(np.float32)} for part in parts)
 
 
 def _parts_of(

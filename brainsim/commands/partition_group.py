@@ -1,17 +1,18 @@
-"""Turn subjects' partitions into the group's table: parts per stream, with intervals over subjects."""
+"""Turn subjects' partitions into the group's table: parts per stream, with intervals over subjects and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from brainsim.stats.intervals import interval_row
-from brainsim.variance.lattice import subset_names
+from brainsim.stats.intervals import crossed_row, interval_row
+from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
 
-# What the group's table tells of every family.
-QUANTITIES = ("unique", "shapley", "product")
+INTERVAL = (
+    "95 % interval of the mean, subjects and runs as random effects (product measure: subjects alone, Student's t)"
+)
 
 
 def group_tables(
@@ -19,22 +20,21 @@ def group_tables(
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     masks: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, Any]:
-    """Average parts over the targets of each stream, then over subjects.
+    """Average parts over the targets of each stream, then over subjects and runs.
 
     Parameters
     ----------
     families : sequence of str
         In the order of the arrays' rows.
     arrays : mapping
-        Subject -> array name -> array (n_rows, n_targets) as in a partition's node.
+        Subject -> array name -> array as in a partition's node.
     masks : mapping
         Subject -> stream -> ndarray of bool, (n_targets,).
 
     Returns
     -------
     dict
-        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high over subjects (95 % interval), n_subjects
-        and n_targets.
+        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high, n_subjects and n_targets.
     """
     streams = list(dict.fromkeys(stream for by_stream in masks.values() for stream in by_stream))
     subsets = subset_names(families)
@@ -42,38 +42,56 @@ def group_tables(
     parts: list[dict[str, Any]] = []
     joint: list[dict[str, Any]] = []
     for stream in streams:
-        for quantity in QUANTITIES:
-            means = _stream_means(quantity, stream, arrays, masks)
-            for family, values in zip(families, means, strict=True):
-                rows.append({"stream": stream, "family": family, "quantity": quantity, **interval_row(values)})
-        for members, values in zip(subsets, _stream_means("parts", stream, arrays, masks), strict=True):
-            parts.append({"stream": stream, "families": members, **interval_row(values)})
-        joint.append({"stream": stream, **interval_row(_stream_means("subset_r2", stream, arrays, masks)[-1])})
-    counts = {stream: sum(int(by[stream].sum()) for by in masks.values() if stream in by) for stream in streams}
+        scores = _fold_scores(stream, arrays, masks)  # (n_subsets, n_subjects, n_runs)
+        for quantity, values in (("unique", unique_parts(scores)), ("shapley", shapley_values(scores))):
+            for family, value in zip(families, values, strict=True):
+                rows.append({"stream": stream, "family": family, "quantity": quantity, **crossed_row(value)})
+        for family, value in zip(families, _product_means(stream, arrays, masks), strict=True):
+            rows.append({"stream": stream, "family": family, "quantity": "product", **interval_row(value)})
+        for members, value in zip(subsets, commonality_parts(scores), strict=True):
+            parts.append({"stream": stream, "families": members, **crossed_row(value)})
+        joint.append({"stream": stream, **crossed_row(scores[-1])})
+    counts = {stream: sum(_n_valid(s, stream, arrays, masks) for s in masks) for stream in streams}
     for row in (*rows, *parts, *joint):
         row["n_targets"] = counts[row["stream"]]
-    return {"rows": rows, "parts": parts, "joint": joint, "interval": "95 % t interval of the mean over subjects"}
+    return {"rows": rows, "parts": parts, "joint": joint, "interval": INTERVAL}
 
 
-def _stream_means(
-    array: str,
-    stream: str,
-    arrays: Mapping[str, Mapping[str, np.ndarray]],
-    masks: Mapping[str, Mapping[str, np.ndarray]],
+def _fold_scores(
+    stream: str, arrays: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, Mapping[str, np.ndarray]]
 ) -> np.ndarray:
-    """Return each row's mean over a stream's valid targets, (n_rows, n_subjects); NaN where a subject has none."""
-    return np.stack(list(_subject_means(array, stream, arrays, masks)), axis=1)
+    """Return a stream's mean score of every subset, subject and run; NaN where a subject has no such stream.
+
+    Subjects with other numbers of runs than the first are averaged over runs first: then runs have no rows in common.
+    """
+    by_subject = {
+        subject: values["stream_subset_r2"][list(masks[subject]).index(stream)]
+        for subject, values in arrays.items()
+        if stream in masks[subject]
+    }
+    if len({scores.shape[1] for scores in by_subject.values()}) > 1:
+        by_subject = {subject: scores.mean(axis=1, keepdims=True) for subject, scores in by_subject.items()}
+    empty = np.full_like(next(iter(by_subject.values())), np.nan)
+    return np.stack([by_subject.get(subject, empty) for subject in arrays], axis=1).astype(np.float64)
 
 
-def _subject_means(
-    array: str,
+def _product_means(
+    stream: str, arrays: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, Mapping[str, np.ndarray]]
+) -> np.ndarray:
+    """Return each family's mean product measure over a stream's valid targets, (n_families, n_subjects)."""
+    means = []
+    for subject, values in arrays.items():
+        product = values["product"]
+        inside = masks[subject].get(stream, np.zeros(product.shape[1], bool)) & np.isfinite(product).all(axis=0)
+        means.append(product[:, inside].mean(axis=1) if inside.any() else np.full(len(product), np.nan))
+    return np.stack(means, axis=1)
+
+
+def _n_valid(
+    subject: str,
     stream: str,
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     masks: Mapping[str, Mapping[str, np.ndarray]],
-) -> Iterator[np.ndarray]:
-    for subject, values in arrays.items():
-        inside = masks[subject].get(stream)
-        part = values[array] if inside is None else values[array][:, inside]
-        part = part[:, np.isfinite(part).all(axis=0)].astype(np.float64)
-        empty = inside is None or part.shape[1] == 0
-        yield np.full(len(values[array]), np.nan) if empty else part.mean(axis=1)
+) -> int:
+    mask = masks[subject].get(stream)
+    return 0 if mask is None else int((mask & np.isfinite(arrays[subject]["unique"]).all(axis=0)).sum())

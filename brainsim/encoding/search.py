@@ -38,7 +38,7 @@ class SupportBest:
     r2, r : Tensor of float32, (n_folds, n_targets)
         Test scores of that candidate.
     candidate, alpha : Tensor of int32, (n_folds, n_targets)
-        Which one it is.
+        Which one it is; -1 where none could be scored.
     """
 
     inner: torch.Tensor
@@ -115,9 +115,9 @@ class SearchOptions:
     Parameters
     ----------
     exhaustive : bool
-        Score every alpha for every target. Otherwise each candidate starts at the alpha that most targets choose, and
-        goes on in the direction that improves a target until it no longer does: the score of ridge regression is smooth
-        in log alpha and, but for rare targets, has one peak.
+        Score every alpha for every target. Otherwise each candidate starts in the middle of the grid, and goes on in the
+        direction that improves a fold's and target's score until it no longer does: the score of ridge regression is
+        smooth in log alpha and, but for rare targets, has one peak.
     n_workers : int
         Candidates scored at once, each by one thread. It does not change a bit of the result.
     time_budget_s : float, optional
@@ -141,26 +141,27 @@ def mix_kernels(Ks: Sequence[np.ndarray] | torch.Tensor, gamma: np.ndarray, *, d
 
 
 class _AlphaScan:
-    """Scores of one candidate over the alpha grid, filled where they are wanted."""
+    """The best alpha of one candidate for every fold and target.
+
+    A fold sees only the alphas that its own validation scores ask for. Were it to profit from those that other folds
+    ask for, whose validation sets hold this fold's test run, its choice would depend on the run it is tested on.
+    """
 
     def __init__(
         self, K: torch.Tensor, alphas: Sequence[float], batch: TargetBatch, folds: FoldIndex, candidate: int
     ) -> None:
         self.K, self.alphas, self.batch, self.folds, self.candidate = K, alphas, batch, folds, candidate
         self.log = SearchLog(n_candidates_done=1)
-        shape = (len(alphas), folds.n_folds, batch.Y.shape[1])
-        device = batch.Y.device
-        self.inner = torch.full(shape, -torch.inf, device=device)
-        self.r2 = torch.full(shape, torch.nan, device=device)
-        self.r = torch.full(shape, torch.nan, device=device)
-        self.known = torch.zeros((len(alphas), batch.Y.shape[1]), dtype=torch.bool, device=device)
+        shape = (folds.n_folds, batch.Y.shape[1])
+        self.best = SupportBest.empty(*shape, batch.Y.device)
 
-    def score(self, index: int, columns: torch.Tensor | None = None) -> None:
-        """Score one alpha for all targets or for some."""
-        at = slice(None) if columns is None else columns
-        self.known[index, at] = True
-        batch = self.batch if columns is None else self.batch.select(columns)
-        n_targets = batch.Y.shape[1]
+    def score(self, index: int, wanted: torch.Tensor) -> None:
+        """Score one alpha for the folds and targets that `wanted` (n_folds, n_targets) marks."""
+        columns = torch.nonzero(wanted.any(dim=0))[:, 0]
+        n_targets = len(columns)
+        if n_targets == 0:
+            return
+        batch = self.batch if n_targets == wanted.shape[1] else self.batch.select(columns)
         try:
             factor: Factor = factorise(self.K, self.alphas[index], self.folds, n_targets=n_targets)
         except NumericalError:
@@ -168,45 +169,37 @@ class _AlphaScan:
             return
         projection = project(factor, batch.Y)
         outer = score_outer(projection, factor, batch, self.folds)
-        # NaN never wins: a comparison with it is false, and -inf is what an unscored alpha has.
-        self.inner[index][:, at] = torch.nan_to_num(score_inner(projection.C, factor, batch), nan=-torch.inf)
-        self.r2[index][:, at] = outer.r2
-        self.r[index][:, at] = outer.r
+        inner = score_inner(projection.C, factor, batch)
+        # A score that is NaN or -inf never wins.
+        better = wanted[:, columns] & (inner > self.best.inner[:, columns])
+        fold, at = torch.nonzero(better, as_tuple=True)
+        target = columns[at]
+        self.best.inner[fold, target] = inner[fold, at]
+        self.best.r2[fold, target] = outer.r2[fold, at]
+        self.best.r[fold, target] = outer.r[fold, at]
+        self.best.candidate[fold, target] = self.candidate
+        self.best.alpha[fold, target] = index
         self.log.n_factored += 1
         self.log.n_float64 += factor.dtype == torch.float64
         self.log.n_scored += n_targets
 
     def score_all(self) -> None:
         """Score the whole grid."""
+        everything = torch.ones_like(self.best.alpha, dtype=torch.bool)
         for index in range(len(self.alphas)):
-            self.score(index)
+            self.score(index, everything)
 
     def climb(self, start: int) -> None:
-        """Score from `start` outwards, target by target, until the best alpha of every fold has scored neighbours."""
-        self.score(start)
-        for step in (1, -1):
-            index = start
-            ahead: torch.Tensor | None = None  # targets that go on in this direction; None is all
-            while 0 <= index + step < len(self.alphas):
-                index += step
-                self.score(index, ahead)
-                # Go on where this alpha is the best so far of any fold.
-                leads = (self.inner[index] >= self.inner.max(dim=0).values) & torch.isfinite(self.inner[index])
-                ahead = torch.nonzero(leads.any(dim=0))[:, 0]
-                if len(ahead) == 0:
+        """Score from `start` outwards, until the best alpha of every fold and target has scored neighbours."""
+        for steps in (range(start, len(self.alphas)), range(start - 1, -1, -1)):
+            for index in steps:
+                # One step to either side for all; on from there while the last alpha is the best, or none could be.
+                before = index - steps.step
+                ahead = (self.best.alpha == before) | (self.best.alpha < 0)
+                wanted = ahead if abs(index - start) > 1 else torch.ones_like(ahead)
+                if not bool(wanted.any()):
                     break
-
-    def best(self) -> SupportBest:
-        """Return the best alpha of each fold and target."""
-        inner, index = self.inner.max(dim=0)
-        pick = index[None]
-        return SupportBest(
-            inner,
-            self.r2.gather(0, pick)[0],
-            self.r.gather(0, pick)[0],
-            torch.full_like(index, self.candidate, dtype=torch.int32),
-            index.to(torch.int32),
-        )
+                self.score(index, wanted)
 
 
 @contextmanager
@@ -261,7 +254,7 @@ def search_supports(
     started = time.monotonic()
 
     def scan(candidate: int, start: int | None) -> _AlphaScan:
-        with torch.inference_mode():
+        with torch.no_grad():
             K = mix_kernels(Ks, pool.gammas[candidate], device=device)
             scan = _AlphaScan(K, alphas, batch, folds, candidate)
             if start is None:
@@ -273,16 +266,15 @@ def search_supports(
     log = SearchLog()
     bests: dict[int, SupportBest] = {}
     with single_threaded(), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
-        start = None if options.exhaustive else _usual_alpha(scan(_pilot(pool), None))
+        start = None if options.exhaustive else _middle_alpha(alphas, folds.n_rows)
         results = map_in_order(lambda c: scan(c, start), range(pool.n_candidates), n_workers=options.n_workers)
         for candidate, done in results:
             log.add(done.log)
             support = int(pool.supports[candidate])
-            found = done.best()
             if support in bests:
-                bests[support].challenge(found)
+                bests[support].challenge(done.best)
             else:
-                bests[support] = found
+                bests[support] = done.best
             task.advance()
             if options.time_budget_s is not None and time.monotonic() - started > options.time_budget_s:
                 results.close()
@@ -290,17 +282,13 @@ def search_supports(
     return bests, log
 
 
-def _pilot(pool: CandidatePool) -> int:
-    """Return the candidate with the most even weights over the most bands: it tells where alphas lie."""
-    return int(np.square(pool.gammas).sum(axis=1).argmin())
+def _middle_alpha(alphas: Sequence[float], n_rows: int) -> int:
+    """Return where every search begins: the alpha nearest to the square root of the number of rows.
 
-
-def _usual_alpha(scan: _AlphaScan) -> int:
-    """Return the alpha that targets choose in the middle, those that are explained at all counting first."""
-    best = scan.best()
-    explained = best.inner > 0
-    chosen = best.alpha[explained] if bool(explained.any()) else best.alpha.flatten()
-    return int(chosen.float().median())
+    Kernels have mean diagonal 1, so that the best alpha lies between 1 (little noise) and the number of rows (nearly all
+    noise). BOLD has no say: a beginning that depended on it would let the test run, or other subjects, tip a choice.
+    """
+    return int(np.argmin(np.abs(np.log(alphas) - 0.5 * np.log(n_rows))))
 
 
 def best_of_subsets(

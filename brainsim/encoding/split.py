@@ -36,7 +36,8 @@ class SplitScores:
 def chosen_groups(best: SupportBest) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield each chosen (candidate, alpha) with the (n_folds, n_targets) mask of where it was chosen."""
     key = best.candidate.long() * (int(best.alpha.max()) + 1) + best.alpha.long()
-    for value in torch.unique(key):
+    key[best.candidate < 0] = -1
+    for value in torch.unique(key[key >= 0]):
         mask = key == value
         fold, target = (int(i[0]) for i in torch.nonzero(mask, as_tuple=True))
         yield int(best.candidate[fold, target]), int(best.alpha[fold, target]), mask
@@ -100,6 +101,9 @@ def split_scores(
                 r2[:, chosen] += part
                 weight[:, chosen] += gamma[:, None]
             task.advance()
+    unfitted = (best.candidate < 0).any(dim=0)
+    r2[:, unfitted] = torch.nan
+    weight[:, unfitted] = torch.nan
     return SplitScores(
         (r2 / folds.n_folds).float().cpu().numpy(),
         (weight / folds.n_folds).float().cpu().numpy(),

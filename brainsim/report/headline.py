@@ -92,9 +92,11 @@ def _tell_recovery(p: PartitionSet, truth: Truth) -> list[str]:
     )
     null = [c for c in truth.null if c in errors]
     if null and all(family_estimate(p, "unique", *c).has_interval for c in null):
-        false = [c for c in null if family_estimate(p, "unique", *c).excludes_zero]
-        verb = "excludes" if len(false) == 1 else "exclude"
-        text += f" Where nothing was planted, {len(false)} of {count(len(null), 'interval')} {verb} zero."
+        estimates = [family_estimate(p, "unique", *c) for c in null]
+        above = sum(e.low > 0 for e in estimates)
+        below = sum(e.high < 0 for e in estimates)
+        text += f" Where nothing was planted, {above} of {count(len(null), 'interval')} lie above zero"
+        text += f" and {below} below (lowest mean {min(e.mean for e in estimates):.4f})."
     return [text]
 
 

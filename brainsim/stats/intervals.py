@@ -91,13 +91,68 @@ def interval_row(values: np.ndarray) -> dict[str, Any]:
     values : ndarray, (n_subjects,)
         NaN where a subject has none.
     """
-    interval = mean_interval(values, method="t")
+    return _row(mean_interval(values, method="t"), values)
+
+
+def crossed_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Return the mean over subjects and runs and its interval, both as random effects.
+
+    All subjects see the same runs of the same movie, so that what is peculiar to a run is shared by all of them: an
+    interval over subjects alone is too narrow for any statement beyond that movie. With mean squares of subjects, runs
+    and the rest, ``var(mean) = (MS_subjects + MS_runs - MS_rest) / (n_subjects n_runs)``, and Satterthwaite's degrees
+    of freedom (Clark 1973, J. Verbal Learning Verbal Behav. 12; Westfall, Nichols and Yarkoni 2017).
+
+    Parameters
+    ----------
+    values : ndarray, (n_subjects, n_runs)
+        NaN where a subject has none; such subjects are left out.
+    level : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        n counts subjects. Falls back to `mean_interval` over subjects with one run.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known).any(axis=1)]
+    n_subjects, n_runs = known.shape
+    if n_subjects < 2 or n_runs < 2:
+        return mean_interval(known.mean(axis=1) if n_runs else np.zeros(0), level=level, method="t")
+    from scipy.stats import t
+
+    mean = float(known.mean())
+    by_subject, by_run = known.mean(axis=1) - mean, known.mean(axis=0) - mean
+    rest = known - mean - by_subject[:, None] - by_run[None, :]
+    dof = np.array([n_subjects - 1, n_runs - 1, (n_subjects - 1) * (n_runs - 1)], dtype=float)
+    squares = [n_runs * np.square(by_subject).sum(), n_subjects * np.square(by_run).sum(), np.square(rest).sum()]
+    ms = np.array(squares) / dof
+    # An estimate of variance below the larger of its two parts is chance: it is not taken.
+    total = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])
+    if total == 0:
+        return Interval(mean, mean, mean, n_subjects, "crossed", level)
+    freedom = total**2 / float((ms**2 / dof).sum())
+    half = float(t.ppf((1 + level) / 2, max(freedom, 1.0))) * float(np.sqrt(total / known.size))
+    return Interval(mean, mean - half, mean + half, n_subjects, "crossed", level)
+
+
+def crossed_row(values: np.ndarray) -> dict[str, Any]:
+    """Return the mean over subjects and runs and its 95 % interval as a row of a result node.
+
+    Parameters
+    ----------
+    values : ndarray, (n_subjects, n_runs)
+    """
+    return _row(crossed_interval(values), np.asarray(values).mean(axis=1))
+
+
+def _row(interval: Interval, subjects: np.ndarray) -> dict[str, Any]:
     return {
         "mean": _number(interval.mean),
         "low": _number(interval.low),
         "high": _number(interval.high),
         "n_subjects": interval.n,
-        "subjects": [_number(float(value)) for value in values],
+        "subjects": [_number(float(value)) for value in subjects],
     }
 
 

@@ -88,14 +88,14 @@ for _row in (
         },
         ("subset_r2", "unique", "parts"),
     ),
-    NodeType("partition-group", "partitions/{name}/group"),
+    NodeType("partition-group", "partitions/{name}/{dataset}/group"),
     NodeType(
         "rsa",
         "rsa/{name}/{dataset}/{subject}",
         {"layer_score": ("layer", "stream"), "model_score": ("model", "stream")},
         ("layer_score", "model_score"),
     ),
-    NodeType("rsa-group", "rsa/{name}/group"),
+    NodeType("rsa-group", "rsa/{name}/{dataset}/group"),
     NodeType("truth", "truth/{dataset}"),
 ):
     NODE_TYPES.add(_row.name, _row)
