@@ -26,6 +26,9 @@ from brainsim.encoding.folds import (
     score_outer,
 )
 
+# Alphas scored beyond the best one so far: a second one finds most of the rare second peaks.
+LOOK_AHEAD = 2
+
 
 @dataclass
 class SupportBest:
@@ -115,9 +118,9 @@ class SearchOptions:
     Parameters
     ----------
     exhaustive : bool
-        Score every alpha for every target. Otherwise each candidate starts in the middle of the grid, and goes on in the
-        direction that improves a fold's and target's score until it no longer does: the score of ridge regression is
-        smooth in log alpha and, but for rare targets, has one peak.
+        Score every alpha for every target. Otherwise each candidate starts in the middle of the grid, and goes on in
+        the direction that improves a fold's and target's score until it no longer does: the score of ridge regression
+        is smooth in log alpha and, but for rare targets, has one peak.
     n_workers : int
         Candidates scored at once, each by one thread. It does not change a bit of the result.
     time_budget_s : float, optional
@@ -190,13 +193,12 @@ class _AlphaScan:
             self.score(index, everything)
 
     def climb(self, start: int) -> None:
-        """Score from `start` outwards, until the best alpha of every fold and target has scored neighbours."""
+        """Score from `start` outwards, until LOOK_AHEAD alphas beyond the best of every fold and target are scored."""
         for steps in (range(start, len(self.alphas)), range(start - 1, -1, -1)):
             for index in steps:
-                # One step to either side for all; on from there while the last alpha is the best, or none could be.
-                before = index - steps.step
-                ahead = (self.best.alpha == before) | (self.best.alpha < 0)
-                wanted = ahead if abs(index - start) > 1 else torch.ones_like(ahead)
+                # Around the start for all; on while the best alpha is near, or none could be scored.
+                wanted = ((self.best.alpha - index).abs() <= LOOK_AHEAD) | (self.best.alpha < 0)
+                wanted |= abs(index - start) <= LOOK_AHEAD
                 if not bool(wanted.any()):
                     break
                 self.score(index, wanted)
@@ -285,8 +287,8 @@ def search_supports(
 def _middle_alpha(alphas: Sequence[float], n_rows: int) -> int:
     """Return where every search begins: the alpha nearest to the square root of the number of rows.
 
-    Kernels have mean diagonal 1, so that the best alpha lies between 1 (little noise) and the number of rows (nearly all
-    noise). BOLD has no say: a beginning that depended on it would let the test run, or other subjects, tip a choice.
+    Kernels have mean diagonal 1: the best alpha lies between 1 (little noise) and the number of rows (nearly
+    all noise). BOLD has no say: with one, the test run, or other subjects, could tip a choice.
     """
     return int(np.argmin(np.abs(np.log(alphas) - 0.5 * np.log(n_rows))))
 

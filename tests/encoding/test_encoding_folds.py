@@ -123,6 +123,41 @@ def test_float32_is_taken_only_where_it_is_exact_enough() -> None:
     assert float((a.r2 - b.r2).abs().max()) < 5e-5
 
 
+@pytest.mark.parametrize("alpha", [1e3, 1e5, 1e8])
+def test_correlation_is_exact_where_large_penalties_make_predictions_tiny(alpha: float) -> None:
+    """As BOLD minus residual, float32 predictions at 1e8 are rounding, and correlate with the BOLD at 0.97."""
+    K = make_white_kernel()
+    Y = make_targets([np.eye(len(K), dtype=np.float32)], UNEVEN, 50)
+    index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    batch = batch_targets(Y, index)
+    factor = factorise(torch.from_numpy(K), alpha, index)
+    assert factor.dtype == torch.float32
+    r = score_outer(project(factor, batch.Y), factor, batch, index).r
+    rows = np.arange(UNEVEN.n_rows)
+    for fold, test in enumerate(UNEVEN.slices):
+        predicted = refit(K.astype(float), Y.astype(float), alpha, np.delete(rows, test), rows[test])
+        np.testing.assert_allclose(r[fold], correlation_score(Y[test].astype(float), predicted), atol=1e-5)
+
+
+def make_white_kernel() -> np.ndarray:
+    """Return a kernel of many features, whose entries off the diagonal are small."""
+    X = np.random.default_rng(3).standard_normal((UNEVEN.n_rows, 20_000)).astype(np.float32)
+    K = X @ X.T
+    return (K / np.trace(K) * len(K)).astype(np.float32)
+
+
+def test_target_that_never_varies_in_a_fold_is_left_unfitted() -> None:
+    (K,) = make_kernels(1, UNEVEN)
+    Y = make_targets([K], UNEVEN, 3)
+    Y[UNEVEN.slices[1], 1] = 0
+    index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    pool = draw_pool([0], n_candidates=1)
+    bests, _ = search_supports([K], Y, pool=pool, alphas=ALPHAS, folds=index)
+    split = split_scores([K], Y, gammas=pool.gammas, alphas=ALPHAS, best=bests[1], folds=index)
+    np.testing.assert_array_equal(torch.isfinite(bests[1].r2.mean(dim=0)).numpy(), [True, False, True])
+    np.testing.assert_array_equal(np.isfinite(split.r2[0]), [True, False, True])
+
+
 def test_kernel_that_is_none_is_refused() -> None:
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
     with pytest.raises(NumericalError, match="Cholesky"):
@@ -162,17 +197,22 @@ def test_search_equals_himalayas_on_every_target() -> None:
 
 def test_climbing_in_alpha_finds_what_the_whole_grid_finds() -> None:
     Ks = make_kernels(3, UNEVEN)
-    Y = make_targets(Ks[:2], UNEVEN, 80)
-    pool = draw_pool([0, 1, 2], n_candidates=30)
+    Y = make_targets(Ks[:2], UNEVEN, 400)
+    pool = draw_pool([0, 1, 2], n_candidates=12)
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    grid = tuple(np.logspace(-2, 5, 15))
     found = [
-        search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index, options=SearchOptions(exhaustive=exhaustive))[0]
+        search_supports(Ks, Y, pool=pool, alphas=grid, folds=index, options=SearchOptions(exhaustive=exhaustive))[0]
         for exhaustive in (True, False)
     ]
     for (_, whole), (_, climbed) in zip(*(best_of_subsets(f, subset_masks(3)) for f in found), strict=True):
         same = (whole.candidate == climbed.candidate) & (whole.alpha == climbed.alpha)
-        assert float(same.float().mean()) > 0.98
-        assert abs(float((whole.r2 - climbed.r2).mean())) < 1e-4
+        assert float(same.float().mean()) > 0.995
+        lost = whole.inner - climbed.inner
+        assert float(lost.min()) > -1e-5
+        assert float(lost.mean()) < 1e-4
+        # The few that differ are rare second peaks, often of noise: they may be better or worse on the test run.
+        assert float(((whole.r2 - climbed.r2).abs() > 1e-3).float().mean()) < 0.005
 
 
 def test_number_of_workers_changes_no_bit() -> None:
@@ -202,12 +242,13 @@ def test_selection_score_never_falls_from_a_subset_to_a_larger_one() -> None:
                 assert bool((b.inner >= a.inner).all())
 
 
-def test_permuting_the_test_run_changes_nothing_that_is_chosen_for_it() -> None:
+@pytest.mark.parametrize("exhaustive", [True, False])
+def test_permuting_the_test_run_changes_nothing_that_is_chosen_for_it(exhaustive: bool) -> None:
     Ks = make_kernels(3, UNEVEN)
-    Y = make_targets(Ks[:2], UNEVEN, 40)
-    pool = draw_pool([0, 1, 2], n_candidates=30)
+    Y = make_targets(Ks[:2], UNEVEN, 200, noise=2.0)
+    pool = draw_pool([0, 1, 2], n_candidates=12)
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
-    options = SearchOptions(exhaustive=True)
+    options = SearchOptions(exhaustive=exhaustive)
     before = dict(
         best_of_subsets(
             search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index, options=options)[0], subset_masks(3)
