@@ -189,6 +189,9 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
         f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
         f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",
         *estimator,
+        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then random "
+        "ones; each competes in every combination that contains its families",
+        *_tell_entry(partition.options),
         "Unique variance of a family f is what is lost without it",
     ]
     after = [
@@ -202,6 +205,13 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
         Method(f"Partition of variance: {partition.name}", " ".join(map(_sentence, sentences))[:-1] + ":", formula),
         Method("", " ".join(map(_sentence, after))),
     ]
+
+
+def _tell_entry(options: Mapping[str, Any]) -> list[str]:
+    z = options.get("entry_z")
+    if not z:
+        return []
+    return [f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 - R²) / n (n TRs)"]
 
 
 def _describe_rsa(rsa: RsaSet) -> Method:

@@ -80,9 +80,11 @@ def draw_histograms(fit: FitSet, *, key: str) -> Drawing:
         if len(r):
             median = float(np.median(r))
             axis.axvline(median, color=INK, linewidth=1.0, linestyle=(0, (3, 2)), zorder=3)
+            on_right = median < (edges[0] + edges[-1]) / 2  # where there is room for it
             axis.annotate(
                 f"median {format_cell(median, 2)}", (median, 1.0), xycoords=("data", "axes fraction"),
-                xytext=(4, -2), textcoords="offset points", va="top", fontsize=7.5,
+                xytext=(4 if on_right else -4, -2), textcoords="offset points", va="top",
+                ha="left" if on_right else "right", fontsize=7.5,
             )  # fmt: skip
         if s % n_columns:
             axis.tick_params(labelleft=False)
