@@ -189,8 +189,8 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
         f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
         f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",
         *estimator,
-        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then random "
-        "ones; each competes in every combination that contains its families",
+        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then "
+        "random ones; each competes in every combination that contains its families",
         *_tell_entry(partition.options),
         "Unique variance of a family f is what is lost without it",
     ]
