@@ -47,4 +47,4 @@ def load(row: ModelRow, protocol: str) -> Network:
     from brainsim.models.network import Network
     from brainsim.models.networks.low_level import LowLevel
 
-    return Network(LowLevel(str(row.options["measure"])))
+    return Network(LowLevel(str(row.options["measure"]), cell_px=CELL_PX))
