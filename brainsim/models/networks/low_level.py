@@ -28,7 +28,7 @@ def measure_contrast(luma: Tensor, cell_px: int) -> Tensor:
 
 
 def measure_change(luma: Tensor, cell_px: int) -> Tensor:
-    """Return the mean absolute change from the frame before, in each cell; (B, 2, H, W) -> (B, 1, H / cell, W / cell)."""
+    """Return the mean absolute change from the frame before; (B, 2, H, W) -> (B, 1, H / cell, W / cell)."""
     return nn.functional.avg_pool2d((luma[:, -1:] - luma[:, -2:-1]).abs(), cell_px)
 
 
