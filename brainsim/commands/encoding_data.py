@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.core.errors import AlignmentError, UnknownNameError
+from brainsim.core.errors import AlignmentError, InvalidValueError, UnknownNameError
 from brainsim.core.registry import suggest
-from brainsim.core.runs import RunLayout
+from brainsim.core.runs import Fold, RunLayout
 from brainsim.core.timing import TrGrid
 
 if TYPE_CHECKING:
@@ -190,13 +190,15 @@ class Targets:
         return out
 
 
-def load_targets(store: Store, group: SubjectGroup) -> Targets:
-    """Read a group's BOLD; a target that is masked in any run is left out of all.
+def load_targets(store: Store, group: SubjectGroup, folds: Sequence[Fold]) -> Targets:
+    """Read a group's BOLD; a target that is masked in any run, or never varies in a test fold, is left out of all.
 
     Raises
     ------
     AlignmentError
         A run whose number of targets differs from the subject's.
+    InvalidValueError
+        A subject without a single valid target.
     """
     columns, valids = [], []
     for subject in group.subjects:
@@ -212,6 +214,14 @@ def load_targets(store: Store, group: SubjectGroup) -> Targets:
                 )
             valid &= store.read(node.path, "valid").astype(bool) & np.isfinite(values).all(axis=0)
             runs.append(values)
-        columns.append(np.concatenate(runs).astype(np.float32, copy=False)[:, valid])
+        stacked = np.concatenate(runs).astype(np.float32, copy=False)
+        for fold in folds:
+            valid &= np.ptp(stacked[fold.test], axis=0) > 0  # where nothing varies there is nothing to explain
+        if not valid.any():
+            raise InvalidValueError(
+                f"none of the {n_targets} targets of {subject.targets.path} is finite and varies in every test fold.",
+                hint="brainsim report shows the runs' quality; --subjects leaves the subject out",
+            )
+        columns.append(stacked[:, valid])
         valids.append(valid)
     return Targets(np.ascontiguousarray(np.concatenate(columns, axis=1)), tuple(valids))

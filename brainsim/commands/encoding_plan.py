@@ -11,7 +11,7 @@ import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.kernels import KernelOptions, band_key, kernel_path
-from brainsim.core.checks import check_choice, check_count
+from brainsim.core.checks import check_choice, check_count, check_node_name, check_number
 from brainsim.core.errors import DeviceError, InvalidValueError
 from brainsim.core.provenance import digest
 from brainsim.core.resources import memory_free_bytes, n_cores
@@ -136,6 +136,11 @@ class EncodingPlan:
         return [*kernels, *subject.sources]
 
 
+def plain_numbers(values: Sequence[float]) -> tuple[Any, ...]:
+    """Return numbers as Python's own, whatever array or range they came in: keys are made of them."""
+    return tuple(np.asarray(values).tolist())
+
+
 def open_for_results(path: Path | str, *, dry_run: bool) -> Store:
     """Open a store that must be there already, for writing unless nothing is to be done."""
     from brainsim.store import Store
@@ -168,10 +173,15 @@ def resolve_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.partition(":")[0]
+    kind, _, number = device.partition(":")
     check_choice("--device", kind, ("auto", "cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device is cuda; torch sees no CUDA device here.", hint="brainsim doctor, or --device cpu")
+    if device not in ("cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
+        raise InvalidValueError(f"--device is {device!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ….")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= n_devices:
+        raise DeviceError(
+            f"--device is {device}; torch sees {n_devices} CUDA devices here.", hint="brainsim doctor, or --device cpu"
+        )
     return device
 
 
@@ -188,11 +198,19 @@ def plan_encoding(
     from brainsim.features.bands import make_bands, select_layers
     from brainsim.features.kernels import SCALINGS
 
+    check_node_name(options.dataset, what="--dataset")
     check_choice("--cv", options.cv, CV_KINDS)
     check_choice("--scaling", options.scaling, SCALINGS)
     check_count("--n-candidates", options.n_candidates)
     check_count("--n-targets-batch", options.n_targets_batch)
+    for level in options.concentration:
+        check_number("--concentration", level, above=0)
     _check_alphas(options.alphas)
+    if not options.models or (families is not None and not families):
+        raise InvalidValueError(
+            f"the list of {'families' if options.models else 'models'} is empty; it must name at least one.",
+            hint="leave it out to take all that the store holds",
+        )
     groups = group_by_timing(find_subjects(store, options.dataset, options.subjects))
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
     layers = select_layers(store.nodes("activations", type="activations"), models=options.models, stimuli=stimuli)
@@ -212,7 +230,8 @@ def plan_encoding(
 
 def _check_delays(delays: Sequence[int], group: SubjectGroup) -> None:
     shortest = min(group.layout.n_trs)
-    if not delays or min(delays) < 0 or max(delays) >= shortest or len(set(delays)) != len(delays):
+    whole = all(isinstance(delay, int) for delay in delays)
+    if not delays or not whole or min(delays) < 0 or max(delays) >= shortest or len(set(delays)) != len(delays):
         raise InvalidValueError(
             f"--delays is {','.join(map(str, delays)) or 'empty'}; it must be different whole TRs from 0 to "
             f"{shortest - 1} (the shortest run has {shortest} TRs).",
@@ -265,13 +284,14 @@ def stream_masks(store: Store, subject: Subject) -> dict[str, np.ndarray]:
     }
 
 
-def edge_share(best: SupportBest, n_alphas: int) -> float:
-    """Return the share of folds and targets whose alpha sits at an edge of the grid although they are explained."""
-    if n_alphas < 3 or best.alpha.numel() == 0:
-        return 0.0
+def edge_shares(best: SupportBest, n_alphas: int) -> np.ndarray:
+    """Return each target's share of folds whose alpha sits at an edge of the grid although it is explained."""
+    if n_alphas < 3:
+        return np.zeros(best.alpha.shape[1])
     low = best.alpha == 0
     high = (best.alpha == n_alphas - 1) & (best.inner > EXPLAINED_R2)
-    return float((low | high).float().mean())
+    shares: np.ndarray = (low | high).double().mean(dim=0).cpu().numpy()
+    return shares
 
 
 def tell_warnings(*, share_at_edge: float, n_masked: int, n_targets: int, logs: Sequence[SearchLog]) -> list[str]:

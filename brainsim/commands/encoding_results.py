@@ -28,8 +28,8 @@ class PackResult:
         Their valid targets.
     values : dict of str to ndarray, (..., n_valid)
         What was computed.
-    edge_share : float
-        Share of folds and targets whose alpha sits at an edge of the grid.
+    at_edge : ndarray, (n_valid,)
+        Each target's share of folds whose alpha sits at an edge of the grid.
     logs : tuple of SearchLog
         What happened in each batch of targets.
     summaries : tuple of dict, one per subject
@@ -39,7 +39,7 @@ class PackResult:
     pack: SubjectGroup
     targets: Targets
     values: dict[str, np.ndarray]
-    edge_share: float
+    at_edge: np.ndarray
     logs: tuple[SearchLog, ...]
     summaries: tuple[dict[str, np.ndarray], ...] = ()
 
@@ -53,6 +53,7 @@ class PackResult:
         subject = self.pack.subjects[index]
         valid = self.targets.valid[index]
         n_masked = int((~valid).sum())
+        share_at_edge = float(self.at_edge[self.targets.columns[index]].mean())
         return {
             "bands": [band.name for band in plan.bands],
             "band_families": [band.family for band in plan.bands],
@@ -61,14 +62,14 @@ class PackResult:
             "roi_names": subject.targets.attributes["roi_names"],
             "streams": subject.targets.attributes["streams"],
             "summary": {
-                "edge_share": self.edge_share,
+                "edge_share": share_at_edge,
                 "n_masked": n_masked,
                 "n_factored": sum(log.n_factored for log in self.logs),
                 "n_float64": sum(log.n_float64 for log in self.logs),
                 "n_failed": sum(len(log.failed) for log in self.logs),
             },
             "warnings": tell_warnings(
-                share_at_edge=self.edge_share, n_masked=n_masked, n_targets=len(valid), logs=self.logs
+                share_at_edge=share_at_edge, n_masked=n_masked, n_targets=len(valid), logs=self.logs
             ),
             "sources": plan.sources(self.pack, subject),
         }

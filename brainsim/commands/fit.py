@@ -17,9 +17,10 @@ from brainsim.commands.encoding_plan import (
     EncodingPlan,
     column_batches,
     describe_layers,
-    edge_share,
+    edge_shares,
     open_for_results,
     pack_subjects,
+    plain_numbers,
     plan_encoding,
     resolve_device,
 )
@@ -173,13 +174,13 @@ def fit(
         dataset=dataset,
         models=tuple(models),
         bands=bands,
-        delays=tuple(delays),
+        delays=plain_numbers(delays),
         cv=cv,
         n_blocks=n_blocks,
         gap=gap,
-        alphas=tuple(alphas) if alphas else DEFAULT_ALPHAS,
+        alphas=DEFAULT_ALPHAS if alphas is None else plain_numbers(alphas),
         n_candidates=n_candidates,
-        concentration=tuple(concentration),
+        concentration=plain_numbers(concentration),
         scaling=scaling,
         subjects=tuple(subjects),
         seed=seed,
@@ -234,18 +235,18 @@ def _fit_group(
     Ks = StoredKernels(store, paths)
     folds = index_folds(plan.folds(group), group.layout.n_rows)
     for pack in pack_subjects(group, plan.options.n_targets_batch):
-        targets = load_targets(store, pack)
+        targets = load_targets(store, pack, plan.folds(group))
         batches = list(column_batches(targets.Y.shape[1], plan.options.n_targets_batch))
         parts, logs, edges = [], [], []
         for columns in batches:
             values, best, log = _fit_batch(Ks, targets.Y[:, columns], plan, folds, group, solver, progress)
             parts.append(values)
             logs.append(log)
-            edges.append(edge_share(best, len(plan.options.alphas)))
+            edges.append(edge_shares(best, len(plan.options.alphas)))
         values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
         if layer_curves:
             values["layer_r2"] = _layer_curves(store, plan, pack, targets, folds, progress)
-        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs))
+        yield PackResult(pack, targets, values, np.concatenate(edges), tuple(logs))
 
 
 def _fit_batch(

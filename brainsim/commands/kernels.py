@@ -78,6 +78,7 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
         scaling=options.scaling,
         block_features=BLOCK_FEATURES,
         device=options.device,
+        name=layer.name,
     )
 
 

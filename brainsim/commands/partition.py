@@ -16,9 +16,10 @@ from brainsim.commands.encoding_plan import (
     EncodingOptions,
     EncodingPlan,
     column_batches,
-    edge_share,
+    edge_shares,
     open_for_results,
     pack_subjects,
+    plain_numbers,
     plan_encoding,
     resolve_device,
     result_is_done,
@@ -30,6 +31,7 @@ from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from brainsim.encoding.candidates import CandidatePool
     from brainsim.encoding.search import SupportBest
     from brainsim.store import Store
 
@@ -171,6 +173,7 @@ def partition(
     ----------
     Lescroart, Stansbury and Gallant 2015, Front. Comput. Neurosci. 9; Dupré la Tour et al. 2022, NeuroImage 264.
     """
+    from brainsim.commands.partition_group import group_key, write_group
     from brainsim.variance.lattice import subset_names
 
     started = time.monotonic()
@@ -180,13 +183,13 @@ def partition(
         dataset=dataset,
         models=tuple(models),
         bands=bands,
-        delays=tuple(delays),
+        delays=plain_numbers(delays),
         cv=cv,
         n_blocks=n_blocks,
         gap=gap,
-        alphas=tuple(alphas) if alphas else DEFAULT_ALPHAS,
+        alphas=DEFAULT_ALPHAS if alphas is None else plain_numbers(alphas),
         n_candidates=n_candidates,
-        concentration=tuple(concentration),
+        concentration=plain_numbers(concentration),
         scaling=scaling,
         subjects=tuple(subjects),
         seed=seed,
@@ -200,13 +203,18 @@ def partition(
             f"only one family is selected ({plan.families[0]}); a partition needs at least two.",
             hint="--family NAME=GLOB,GLOB groups models into families; brainsim fit scores one",
         )
+    _draw_pool(plan)  # too many families are told before any work
+    path = f"partitions/{name}/{dataset}/group"
+    extra = {"entry_z": entry_z}
+    keys = {s.name: plan.result_key("partition", group, s, extra) for group in plan.groups for s in group.subjects}
+    result_is_done(opened, path, group_key(keys), overwrite=overwrite)  # so is a table of other subjects
     paths = {s.name: f"partitions/{name}/{dataset}/{s.name}" for group in plan.groups for s in group.subjects}
     done = write_missing(
         opened,
         plan,
         kind="partition",
         paths=paths,
-        extra={"entry_z": entry_z},
+        extra=extra,
         compute=lambda group: _partition_group(opened, plan, group, entry_z, progress),
         describe={
             "families": list(plan.families),
@@ -218,8 +226,7 @@ def partition(
     )
     attributes: dict[str, Any] = {"rows": [], "joint": [], "warnings": []}
     if not dry_run:
-        path = f"partitions/{name}/{dataset}/group"
-        attributes = _write_group(opened, plan, path, paths, done.keys, entry_z=entry_z, overwrite=overwrite)
+        attributes = write_group(opened, plan, path, paths, done.keys, entry_z=entry_z, overwrite=overwrite)
     for warning in attributes["warnings"]:
         progress.warn(warning)
     return PartitionSummary(
@@ -241,6 +248,15 @@ def partition(
     )
 
 
+def _draw_pool(plan: EncodingPlan) -> CandidatePool:
+    from brainsim.encoding.candidates import draw_pool
+
+    options = plan.options
+    return draw_pool(
+        plan.band_groups(), n_candidates=options.n_candidates, concentration=options.concentration, seed=options.seed
+    )
+
+
 def _models_of(plan: EncodingPlan, family: str) -> list[str]:
     return list(dict.fromkeys(la.model for band in plan.bands if band.family == family for la in band.layers))
 
@@ -250,7 +266,6 @@ def _partition_group(
 ) -> Iterator[PackResult]:
     """Yield the partition of each pack of subjects."""
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
-    from brainsim.encoding.candidates import draw_pool
     from brainsim.encoding.folds import index_folds
     from brainsim.encoding.search import SearchOptions, best_of_subsets, search_supports
     from brainsim.encoding.split import split_scores
@@ -260,12 +275,10 @@ def _partition_group(
     paths = ensure_band_kernels(store, plan.bands, group, plan.kernel_options, progress=progress)
     Ks = StoredKernels(store, paths)
     folds = index_folds(plan.folds(group), group.layout.n_rows)
-    pool = draw_pool(
-        plan.band_groups(), n_candidates=options.n_candidates, concentration=options.concentration, seed=options.seed
-    )
+    pool = _draw_pool(plan)
     masks = subset_masks(len(plan.families))
     for pack in pack_subjects(group, options.n_targets_batch):
-        targets = load_targets(store, pack)
+        targets = load_targets(store, pack, plan.folds(group))
         parts, logs, edges = [], [], []
         streams = _StreamMeans.of(store, pack, targets, n_subsets=len(masks), n_folds=folds.n_folds)
         for columns in column_batches(targets.Y.shape[1], options.n_targets_batch):
@@ -305,9 +318,9 @@ def _partition_group(
             streams.add(scores, columns)
             parts.append(_parts_of(scores.mean(axis=1), np.stack(correlations), split.r2, plan))
             logs.append(log)
-            edges.append(edge_share(best, len(options.alphas)))
+            edges.append(edge_shares(best, len(options.alphas)))
         values = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
-        yield PackResult(pack, targets, values, float(np.mean(edges)), tuple(logs), streams.summaries())
+        yield PackResult(pack, targets, values, np.concatenate(edges), tuple(logs), streams.summaries())
 
 
 @dataclass(frozen=True)
@@ -359,35 +372,3 @@ def _parts_of(
         "product": product,
     }
     return {name: value.astype(np.float32) for name, value in values.items()}
-
-
-def _write_group(
-    store: Store,
-    plan: EncodingPlan,
-    path: str,
-    paths: Mapping[str, str],
-    keys: Mapping[str, dict[str, Any]],
-    *,
-    entry_z: float,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """Average the parts over targets and subjects, and keep the table."""
-    from brainsim.commands.partition_group import group_tables
-
-    key = {"kind": "partition-group", "subjects": keys}
-    if result_is_done(store, path, key, overwrite=overwrite):
-        return dict(store.info(path).attributes)
-    subjects = [s for group in plan.groups for s in group.subjects]
-    nodes = {s.name: store.info(paths[s.name]) for s in subjects}
-    arrays = {name: {a: store.read(node.path, a) for a in node.arrays} for name, node in nodes.items()}
-    attributes = {
-        **group_tables(plan.families, arrays, {s.name: stream_masks(store, s) for s in subjects}),
-        "families": list(plan.families),
-        "dataset": plan.options.dataset,
-        "subjects": list(paths),
-        "warnings": [f"{name}: {w}" for name, node in nodes.items() for w in node.attributes["warnings"]],
-        "options": {**plan.options.record(), "entry_z": entry_z},
-        "sources": list(paths.values()),
-    }
-    store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
-    return attributes

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, stream_masks
 from brainsim.stats.intervals import crossed_row, interval_row
 from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
+
+if TYPE_CHECKING:
+    from brainsim.store import Store
 
 INTERVAL = (
     "95 % interval of the mean, subjects and runs as random effects (product measure: subjects alone, Student's t)"
@@ -95,3 +99,38 @@ def _n_valid(
 ) -> int:
     mask = masks[subject].get(stream)
     return 0 if mask is None else int((mask & np.isfinite(arrays[subject]["unique"]).all(axis=0)).sum())
+
+
+def group_key(keys: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what makes the group's table: what made each subject's partition."""
+    return {"kind": "partition-group", "subjects": keys}
+
+
+def write_group(
+    store: Store,
+    plan: EncodingPlan,
+    path: str,
+    paths: Mapping[str, str],
+    keys: Mapping[str, dict[str, Any]],
+    *,
+    entry_z: float,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Average the parts over targets and subjects, and keep the table."""
+    key = group_key(keys)
+    if result_is_done(store, path, key, overwrite=overwrite):
+        return dict(store.info(path).attributes)
+    subjects = [s for group in plan.groups for s in group.subjects]
+    nodes = {s.name: store.info(paths[s.name]) for s in subjects}
+    arrays = {name: {a: store.read(node.path, a) for a in node.arrays} for name, node in nodes.items()}
+    attributes = {
+        **group_tables(plan.families, arrays, {s.name: stream_masks(store, s) for s in subjects}),
+        "families": list(plan.families),
+        "dataset": plan.options.dataset,
+        "subjects": list(paths),
+        "warnings": [f"{name}: {w}" for name, node in nodes.items() for w in node.attributes["warnings"]],
+        "options": {**plan.options.record(), "entry_z": entry_z},
+        "sources": list(paths.values()),
+    }
+    store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
+    return attributes

@@ -33,7 +33,7 @@ def scale_within_runs(X: np.ndarray, layout: RunLayout, *, scaling: str) -> np.n
     layout : RunLayout
         Rows of each run.
     scaling : {"zscore", "center"}
-        Z-scoring gives every feature the same weight in the kernel; a feature that is constant in a run is 0 there.
+        Z-scoring gives every feature the same weight in the kernel. A feature that is constant in a run is 0 there.
 
     Returns
     -------
@@ -45,10 +45,11 @@ def scale_within_runs(X: np.ndarray, layout: RunLayout, *, scaling: str) -> np.n
         run = X[rows].astype(np.float64)
         mean = run.mean(axis=0)
         centred = run - mean
+        std = np.sqrt(np.square(centred).mean(axis=0))
+        constant = std <= CONSTANT_SHARE * np.abs(mean)
+        centred = np.where(constant, 0, centred)
         if scaling == "zscore":
-            std = np.sqrt(np.square(centred).mean(axis=0))
-            constant = std <= CONSTANT_SHARE * np.abs(mean)
-            centred = np.where(constant, 0, centred) / np.where(constant | (std == 0), 1, std)
+            centred /= np.where(constant | (std == 0), 1, std)
         out[rows] = centred
     return out
 
@@ -61,6 +62,7 @@ def gram_from_blocks(
     scaling: str = "zscore",
     block_features: int = 16384,
     device: str = "cpu",
+    name: str = "the bands",
 ) -> np.ndarray:
     """Return ``X X'`` of the scaled features, streaming blocks of columns.
 
@@ -74,6 +76,8 @@ def gram_from_blocks(
         Rows of each run.
     block_features : int
         Columns held in memory at once.
+    name : str
+        Whose features they are, for errors.
 
     Returns
     -------
@@ -88,7 +92,10 @@ def gram_from_blocks(
             raise InvalidValueError(f"runs of features have {lengths} TRs; the BOLD runs have {layout.n_trs}.")
         X = scale_within_runs(np.concatenate(list(runs)), layout, scaling=scaling)
         if not np.isfinite(X).all():
-            raise NumericalError(f"features {start} to {start + X.shape[1]} hold values that are not finite.")
+            raise NumericalError(
+                f"features {start} to {start + X.shape[1] - 1} of {name} hold values that are not finite.",
+                hint="extract them again with --overwrite",
+            )
         Xt = torch.as_tensor(X, device=device)
         K += (Xt @ Xt.T).cpu().double()
     return K.numpy()
