@@ -55,7 +55,8 @@ def run_shared(session: nox.Session, *command: str, n_processes: int = 1) -> Non
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments after -- go to pytest."""
-    arguments = session.posargs or ["-n", str(N_WORKERS), "-q"]
+    # By file: what a file sets up for its tests is set up once.
+    arguments = session.posargs or ["-n", str(N_WORKERS), "--dist", "loadfile", "-q"]
     run_shared(session, "pytest", *arguments, n_processes=1 if session.posargs else N_WORKERS)
 
 
