@@ -30,6 +30,7 @@ from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from brainsim.encoding.candidates import CandidatePool
     from brainsim.encoding.folds import FoldIndex
     from brainsim.encoding.search import SearchLog, SupportBest
     from brainsim.store import Store
@@ -213,7 +214,7 @@ def fit(
         bands=tuple(band.name for band in plan.bands),
         families=plan.families,
         n_layers=len(plan.layers),
-        n_candidates=n_candidates,
+        n_candidates=_draw_pool(plan).n_candidates,
         n_alphas=len(options.alphas),
         n_folds=len(plan.folds(plan.groups[0])),
         streams=tuple(rows),
@@ -249,6 +250,19 @@ def _fit_group(
         yield PackResult(pack, targets, values, np.concatenate(edges), tuple(logs))
 
 
+def _draw_pool(plan: EncodingPlan) -> CandidatePool:
+    """Draw the mixtures. A fit asks for the best one of all bands: one group, so that every candidate competes."""
+    from brainsim.encoding.candidates import draw_pool
+
+    options = plan.options
+    return draw_pool(
+        [0] * len(plan.bands),
+        n_candidates=options.n_candidates,
+        concentration=options.concentration,
+        seed=options.seed,
+    )
+
+
 def _fit_batch(
     Ks: Sequence[np.ndarray],
     Y: np.ndarray,
@@ -259,18 +273,11 @@ def _fit_batch(
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], SupportBest, SearchLog]:
     """Search and split one batch of targets."""
-    from brainsim.encoding.candidates import draw_pool
     from brainsim.encoding.search import SearchLog, SearchOptions, search_supports
     from brainsim.encoding.split import split_scores
 
     options = plan.options
-    # A fit asks for the best mixture of all bands: one group, so every candidate competes.
-    pool = draw_pool(
-        [0] * len(plan.bands),
-        n_candidates=options.n_candidates,
-        concentration=options.concentration,
-        seed=options.seed,
-    )
+    pool = _draw_pool(plan)
     if solver == "loro":
         bests, log = search_supports(
             Ks,

@@ -203,7 +203,7 @@ def partition(
             f"only one family is selected ({plan.families[0]}); a partition needs at least two.",
             hint="--family NAME=GLOB,GLOB groups models into families; brainsim fit scores one",
         )
-    _draw_pool(plan)  # too many families are told before any work
+    n_drawn = _draw_pool(plan).n_candidates  # too many families are told before any work
     path = f"partitions/{name}/{dataset}/group"
     extra = {"entry_z": entry_z}
     keys = {s.name: plan.result_key("partition", group, s, extra) for group in plan.groups for s in group.subjects}
@@ -236,7 +236,7 @@ def partition(
         subjects=tuple(paths),
         families=plan.families,
         n_subsets=2 ** len(plan.families) - 1,
-        n_candidates=max(n_candidates, 2 ** len(plan.families) - 1),
+        n_candidates=n_drawn,
         n_alphas=len(options.alphas),
         n_folds=len(plan.folds(plan.groups[0])),
         rows=tuple(row for row in attributes["rows"] if row["quantity"] == "unique"),

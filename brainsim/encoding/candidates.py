@@ -83,7 +83,8 @@ def draw_pool(
     band_groups : sequence of int
         Group (family) of each band, numbered from 0 without gaps.
     n_candidates : int
-        Size of the pool; raised to the number of subsets where it is smaller, since each gets its even mixture.
+        Size of the pool. Even mixtures and single bands are always in it, also where that makes more; one band alone
+        makes one candidate.
     concentration : sequence of float
         Dirichlet concentrations of the bands within a group, used in turn; small ones give sparse mixtures.
     seed : int
