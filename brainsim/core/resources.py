@@ -6,6 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+# How a worker is told its share of a machine that it has not for itself.
+CORES_VARIABLE = "BRAINSIM_N_CORES"
+MEMORY_VARIABLE = "BRAINSIM_MEMORY_BYTES"
+
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CGROUP_USES = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
 
@@ -19,19 +23,36 @@ def _read_number(paths: tuple[Path, ...]) -> int | None:
     return None
 
 
+def _told_number(name: str) -> int | None:
+    told = os.environ.get(name, "")
+    return int(told) if told.isdecimal() and int(told) > 0 else None
+
+
+def _own_memory() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):  # not on macOS
+        return 0
+
+
 def _physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def memory_limit_bytes() -> int:
-    """Return the memory this process may use: the container's limit where there is one, else the machine's."""
-    limit = _read_number(_CGROUP_LIMITS)
-    physical = _physical_memory()
-    return physical if limit is None else min(limit, physical)
+    """Return the memory this process may use: its share as a worker, the container's limit, or the machine's."""
+    limits = (_physical_memory(), _read_number(_CGROUP_LIMITS), _told_number(MEMORY_VARIABLE))
+    return min(limit for limit in limits if limit is not None)
 
 
 def memory_free_bytes() -> int:
     """Return how much of the limit is unused now (the container's account where there is one)."""
+    share = _told_number(MEMORY_VARIABLE)
+    free = _shared_free_bytes()
+    return free if share is None else min(free, max(share - _own_memory(), 0))
+
+
+def _shared_free_bytes() -> int:
     limit, used = memory_limit_bytes(), _read_number(_CGROUP_USES)
     if used is not None and limit < _physical_memory():
         return max(limit - used, 0)
@@ -43,11 +64,12 @@ def memory_free_bytes() -> int:
 
 
 def n_cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return how many cores this process may run on: its share as a worker, or what the system allows it."""
     try:
-        return len(os.sched_getaffinity(0))
+        allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
+        allowed = os.cpu_count() or 1
+    return min(allowed, _told_number(CORES_VARIABLE) or allowed)
 
 
 def disk_free_bytes(path: Path) -> int:
