@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import TypeVar
 
 from brainsim.core.checks import check_count
@@ -14,7 +15,11 @@ Result = TypeVar("Result")
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, n_workers: int = 1
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    n_workers: int = 1,
+    max_ahead: Callable[[int], int] | None = None,
 ) -> Generator[tuple[Item, Result], None, None]:
     """Yield (item, function(item)) in the order of the items, computed by `n_workers` threads.
 
@@ -30,6 +35,9 @@ def map_in_order(
         One task each; consumed as workers become free.
     n_workers : int
         Threads; 1 computes in the caller's thread.
+    max_ahead : callable, optional
+        Before item i is taken, all but the last ``max_ahead(i)`` results before it have been yielded, so that items may
+        be made from results. By default two per worker.
     """
     check_count("the number of workers", n_workers)
     if n_workers == 1:
@@ -39,11 +47,17 @@ def map_in_order(
     pool = ThreadPoolExecutor(max_workers=n_workers, thread_name_prefix="brainsim")
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) >= 2 * n_workers:
+        remaining = iter(items)
+        for index in count():
+            n_ahead = 2 * n_workers - 1 if max_ahead is None else min(2 * n_workers - 1, max_ahead(index))
+            while len(waiting) > n_ahead:
                 due, future = waiting.popleft()
                 yield due, future.result()
+            try:
+                item = next(remaining)
+            except StopIteration:
+                break
+            waiting.append((item, pool.submit(function, item)))
         while waiting:
             due, future = waiting.popleft()
             yield due, future.result()

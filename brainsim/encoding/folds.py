@@ -20,7 +20,7 @@ from brainsim.core.runs import Fold
 
 # float32 carries about 7 digits. The residuals lose log10(largest eigenvalue / alpha) of them in the worst direction;
 # at this bound on eps * n / alpha the R2 of float32 and float64 differed by less than 5e-5 (tests/encoding).
-MAX_FLOAT32_LOSS = 1e-3
+MAX_LOSS = 1e-3
 
 Span = tuple[int, int]  # first row, and the row after the last
 
@@ -135,14 +135,12 @@ class Factor:
     G : Tensor, (n_rows, n_rows)
         Inverse of ``K + alpha I``; float64 where float32 would lose too many digits.
     outer : tuple of HeldOut
-        One per fold.
-    inner : tuple of HeldOut
-        One per pair of folds.
+        One per fold. Pairs of folds are made when they are scored (`encoding/pairs.py`): all at once they take four
+        times the kernel.
     """
 
     G: torch.Tensor
     outer: tuple[HeldOut, ...]
-    inner: tuple[HeldOut, ...]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -150,7 +148,7 @@ class Factor:
         return self.G.dtype
 
 
-def _cholesky(A: torch.Tensor) -> torch.Tensor:
+def cholesky(A: torch.Tensor) -> torch.Tensor:
     """Return the lower Cholesky factor, or raise NumericalError where a pivot is not positive or not finite."""
     L: torch.Tensor
     L, info = torch.linalg.cholesky_ex(A)
@@ -159,13 +157,24 @@ def _cholesky(A: torch.Tensor) -> torch.Tensor:
     return L
 
 
-def _hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...], n_targets: int) -> HeldOut:
+def hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...], n_targets: int) -> HeldOut:
+    """Hold out one fold or two: factorise the block of `G` on the rows that training must not see.
+
+    Parameters
+    ----------
+    G : Tensor, (n_rows, n_rows)
+        Inverse of ``K + alpha I``.
+    members : tuple of int
+        The folds.
+    n_targets : int
+        How many targets will be solved for.
+    """
     spans = merge_spans([folds.excluded[i] for i in members])
     if len(spans) == 1:
         block = G[spans[0][0] : spans[0][1], spans[0][0] : spans[0][1]]
     else:
         block = torch.cat([torch.cat([G[a:b, c:d] for c, d in spans], dim=1) for a, b in spans])
-    L = _cholesky(block)
+    L = cholesky(block)
     # An explicit inverse costs about as much as solving for this many targets.
     inverse = torch.cholesky_inverse(L) if n_targets > len(L) else None
     return HeldOut(spans, tuple((i, _within(spans, folds.test[i])) for i in members), L, inverse)
@@ -194,11 +203,17 @@ def _within(spans: Sequence[Span], wanted: Span) -> Span:
 
 def needs_float64(alpha: float, n_rows: int) -> bool:
     """Tell whether float32 would lose too many digits (a kernel of mean diagonal 1 has eigenvalues up to n_rows)."""
-    return float(torch.finfo(torch.float32).eps) * n_rows / alpha > MAX_FLOAT32_LOSS
+    return _loses_too_much(torch.float32, alpha, n_rows)
 
 
-def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int = 1, inner: bool = True) -> Factor:
-    """Factorise one candidate for every outer and inner training set at once.
+def _loses_too_much(dtype: torch.dtype, alpha: float, n_rows: int) -> bool:
+    return float(torch.finfo(dtype).eps) * n_rows / alpha > MAX_LOSS
+
+
+def factorise(
+    K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int = 1, dtype: torch.dtype | None = None
+) -> Factor:
+    """Factorise one candidate for every outer training set at once.
 
     Parameters
     ----------
@@ -210,29 +225,27 @@ def factorise(K: torch.Tensor, alpha: float, folds: FoldIndex, *, n_targets: int
         From `index_folds`.
     n_targets : int
         How many targets will be scored: decides between products and triangular solves.
-    inner : bool
-        Whether the pairs of folds are wanted too.
+    dtype : torch.dtype, optional
+        float32 or float64; by default float32 where that is exact enough and succeeds, else float64.
 
     Raises
     ------
     NumericalError
-        Where even float64 cannot factorise it.
+        Where it cannot be factorised, or where even float64 would lose the digits that scores are made of.
     """
-    if needs_float64(alpha, folds.n_rows):
-        return _factorise(K.double(), alpha, folds, n_targets, inner)
-    try:
-        return _factorise(K.clone(), alpha, folds, n_targets, inner)
-    except NumericalError:
-        return _factorise(K.double(), alpha, folds, n_targets, inner)
-
-
-def _factorise(A: torch.Tensor, alpha: float, folds: FoldIndex, n_targets: int, inner: bool) -> Factor:
-    """Factorise in the arithmetic of `A`, a copy of the kernel that may be written to."""
+    if dtype is None:
+        if not needs_float64(alpha, folds.n_rows):
+            try:
+                return factorise(K, alpha, folds, n_targets=n_targets, dtype=torch.float32)
+            except NumericalError:
+                pass  # float64 has the last word
+        dtype = torch.float64
+    if dtype == torch.float64 and _loses_too_much(dtype, alpha, folds.n_rows):
+        raise NumericalError(f"alpha {alpha:g} is below what float64 can tell from 0 with {folds.n_rows} rows.")
+    A = K.to(dtype, copy=True)
     A.diagonal().add_(alpha)
-    G = torch.cholesky_inverse(_cholesky(A))
-    outer = tuple(_hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds))
-    pairs = tuple(_hold_out(G, folds, pair, n_targets) for pair in folds.pairs) if inner else ()
-    return Factor(G, outer, pairs)
+    G = torch.cholesky_inverse(cholesky(A))
+    return Factor(G, tuple(hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds)))
 
 
 @dataclass(frozen=True)
@@ -308,34 +321,6 @@ def project(factor: Factor, Y: torch.Tensor) -> Projection:
     return Projection(C, tuple(outer))
 
 
-def score_inner(C: torch.Tensor, factor: Factor, batch: TargetBatch) -> torch.Tensor:
-    """Return the validation R2 for every outer fold: the mean over the other folds.
-
-    Parameters
-    ----------
-    C : Tensor, (n_rows, n_targets)
-        ``G Y``.
-
-    Returns
-    -------
-    Tensor of float32, (n_folds, n_targets)
-        Entry r is the mean over s != r of the R2 on fold s of the model trained without r and s.
-    """
-    n_folds = len(factor.outer)
-    loss = torch.zeros((n_folds, C.shape[1]), dtype=torch.float32, device=C.device)
-    for held in factor.inner:
-        E = held.residuals(C)  # (n_excluded, n_targets)
-        (r, at_r), (s, at_s) = held.parts
-        loss[s] += _squares(E, at_r) / batch.total[r]
-        loss[r] += _squares(E, at_s) / batch.total[s]
-    return 1 - loss / (n_folds - 1)
-
-
-def _squares(E: torch.Tensor, rows: Span) -> torch.Tensor:
-    norm: torch.Tensor = torch.linalg.vector_norm(E[rows[0] : rows[1]], dim=0)
-    return norm.square().float()
-
-
 @dataclass(frozen=True)
 class OuterScores:
     """Scores of the outer test folds.
@@ -350,26 +335,34 @@ class OuterScores:
     r: torch.Tensor
 
 
-def outer_predictions(projection: Projection, factor: Factor) -> list[torch.Tensor]:
-    """Return the prediction of each test fold by the model trained without it, (n_test, n_targets) each."""
-    predictions = []
-    for held, from_training in zip(factor.outer, projection.outer, strict=True):
-        ((_, (start, stop)),) = held.parts
-        predictions.append(-held.solve(from_training)[start:stop])
-    return predictions
+def predict_fold(
+    projection: Projection, factor: Factor, fold: int, columns: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the prediction of one test fold by the model trained without it, (n_test, n_targets or n_columns)."""
+    held = factor.outer[fold]
+    ((_, (start, stop)),) = held.parts
+    from_training = projection.outer[fold]
+    return -held.solve(from_training if columns is None else from_training[:, columns])[start:stop]
+
+
+def score_fold(
+    predicted: torch.Tensor, batch: TargetBatch, folds: FoldIndex, fold: int, columns: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return R2 and Pearson correlation (0 where a prediction is constant) of one test fold, (n_targets,) each."""
+    chosen = batch if columns is None else batch.select(columns)
+    Y = chosen.Y[slice(*folds.test[fold])].to(predicted.dtype)
+    mean, total = chosen.mean[fold], chosen.total[fold]
+    r2 = 1 - (Y - predicted).square().sum(dim=0) / total
+    predicted = predicted - predicted.mean(dim=0)
+    covariance = (predicted * (Y - mean)).sum(dim=0)
+    norm = torch.linalg.vector_norm(predicted, dim=0) * total.sqrt()
+    return r2.float(), torch.where(norm > 0, covariance / norm, 0.0).float()
 
 
 def score_outer(projection: Projection, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> OuterScores:
     """Score the outer test folds; see `OuterScores`."""
-    r2, r = [], []
-    for fold, predicted in enumerate(outer_predictions(projection, factor)):
-        Y = batch.Y[slice(*folds.test[fold])].to(predicted.dtype)
-        r2.append(1 - (Y - predicted).square().sum(dim=0) / batch.total[fold])
-        predicted = predicted - predicted.mean(dim=0)
-        covariance = (predicted * (Y - batch.mean[fold])).sum(dim=0)
-        norm = torch.linalg.vector_norm(predicted, dim=0) * batch.total[fold].sqrt()
-        r.append(torch.where(norm > 0, covariance / norm, 0.0))
-    return OuterScores(torch.stack(r2).float(), torch.stack(r).float())
+    scores = [score_fold(predict_fold(projection, factor, fold), batch, folds, fold) for fold in range(folds.n_folds)]
+    return OuterScores(torch.stack([r2 for r2, _ in scores]), torch.stack([r for _, r in scores]))
 
 
 def training_weights(C: torch.Tensor, factor: Factor, fold: int) -> torch.Tensor:

@@ -5,110 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
 from brainsim.compute.threads import map_in_order
-from brainsim.core.errors import InvalidValueError, NumericalError
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
+from brainsim.encoding.best import SearchLog, SupportBest
 from brainsim.encoding.candidates import CandidatePool
-from brainsim.encoding.folds import (
-    Factor,
-    FoldIndex,
-    TargetBatch,
-    batch_targets,
-    factorise,
-    project,
-    score_inner,
-    score_outer,
-)
+from brainsim.encoding.folds import FoldIndex, batch_targets
+from brainsim.encoding.scan import AlphaScan, Reference
 
-# Alphas scored beyond the best one so far: a second one finds most of the rare second peaks.
-LOOK_AHEAD = 2
+# A candidate learns from all candidates before it but the last few, which may still be at work beside it: so what it
+# learns does not depend on how many are. This many are enough for the threads of one task.
+MAX_LAG = 16
 
-
-@dataclass
-class SupportBest:
-    """The best candidate so far whose support is exactly one subset of the groups.
-
-    Parameters
-    ----------
-    inner : Tensor of float32, (n_folds, n_targets)
-        Best validation R2, by which candidates are chosen.
-    r2, r : Tensor of float32, (n_folds, n_targets)
-        Test scores of that candidate.
-    candidate, alpha : Tensor of int32, (n_folds, n_targets)
-        Which one it is; -1 where none could be scored.
-    """
-
-    inner: torch.Tensor
-    r2: torch.Tensor
-    r: torch.Tensor
-    candidate: torch.Tensor
-    alpha: torch.Tensor
-
-    @classmethod
-    def empty(cls, n_folds: int, n_targets: int, device: torch.device) -> SupportBest:
-        """Return a best of nothing."""
-
-        def full(value: float, dtype: torch.dtype) -> torch.Tensor:
-            return torch.full((n_folds, n_targets), value, dtype=dtype, device=device)
-
-        return cls(
-            full(-torch.inf, torch.float32),
-            full(torch.nan, torch.float32),
-            full(torch.nan, torch.float32),
-            full(-1, torch.int32),
-            full(-1, torch.int32),
-        )
-
-    def challenge(self, other: SupportBest) -> None:
-        """Take over what is better in `other`; ties keep what is here."""
-        self.take(other, other.inner > self.inner)
-
-    def take(self, other: SupportBest, better: torch.Tensor) -> None:
-        """Take over what `better` (n_folds, n_targets) marks."""
-        for name in ("inner", "r2", "r", "candidate", "alpha"):
-            mine = getattr(self, name)
-            mine[better] = getattr(other, name)[better]
-
-    def copy(self) -> SupportBest:
-        """Return an independent copy."""
-        return SupportBest(*(getattr(self, n).clone() for n in ("inner", "r2", "r", "candidate", "alpha")))
-
-
-@dataclass
-class SearchLog:
-    """What happened in a search, for the result's warnings.
-
-    Parameters
-    ----------
-    n_factored, n_float64 : int
-        Candidates times alphas that were factorised, and how many of them needed float64.
-    failed : list of (candidate, alpha)
-        Pairs that even float64 could not factorise; they took no part.
-    n_scored : int
-        Candidates times alphas times targets that were scored.
-    n_candidates_done : int
-        Candidates that were searched before the time ran out.
-    """
-
-    n_factored: int = 0
-    n_float64: int = 0
-    failed: list[tuple[int, int]] = field(default_factory=list)
-    n_scored: int = 0
-    n_candidates_done: int = 0
-
-    def add(self, other: SearchLog) -> None:
-        """Count what another log counted."""
-        self.n_factored += other.n_factored
-        self.n_float64 += other.n_float64
-        self.failed += other.failed
-        self.n_scored += other.n_scored
-        self.n_candidates_done += other.n_candidates_done
+# Steps of the grid below its middle at which a climb begins at the lowest.
+LOWEST_START = 5
 
 
 @dataclass(frozen=True)
@@ -118,13 +34,12 @@ class SearchOptions:
     Parameters
     ----------
     exhaustive : bool
-        Score every alpha for every target. Otherwise each candidate starts in the middle of the grid, and goes on in
-        the direction that improves a fold's and target's score until it no longer does: the score of ridge regression
-        is smooth in log alpha and, but for rare targets, has one peak.
+        Score every alpha for every target, instead of climbing (`encoding/scan.py`).
     n_workers : int
-        Candidates scored at once, each by one thread. It does not change a bit of the result.
+        Candidates scored at once, each by one thread; more than 16 are of no use. It does not change a bit of the
+        result.
     time_budget_s : float, optional
-        Stop after this many seconds with the best so far.
+        Stop after this many seconds with the best so far; at least one candidate of every support is scored.
     """
 
     exhaustive: bool = False
@@ -132,76 +47,15 @@ class SearchOptions:
     time_budget_s: float | None = None
 
 
-def mix_kernels(Ks: Sequence[np.ndarray] | torch.Tensor, gamma: np.ndarray, *, device: str) -> torch.Tensor:
+def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> torch.Tensor:
     """Return ``sum_b gamma_b K_b`` in float32, reading only the bands that have weight (they may be memory-mapped)."""
-    total: torch.Tensor | None = None
-    for band in np.flatnonzero(gamma).tolist():
-        K = torch.as_tensor(np.asarray(Ks[band]) if not isinstance(Ks, torch.Tensor) else Ks[band], device=device)
-        total = K * float(gamma[band]) if total is None else total.add_(K, alpha=float(gamma[band]))
-    if total is None:
+    bands = np.flatnonzero(gamma).tolist()
+    if not bands:
         raise InvalidValueError("a candidate has no band with weight.")
-    return total
-
-
-class _AlphaScan:
-    """The best alpha of one candidate for every fold and target.
-
-    A fold sees only the alphas that its own validation scores ask for. Were it to profit from those that other folds
-    ask for, whose validation sets hold this fold's test run, its choice would depend on the run it is tested on.
-    """
-
-    def __init__(
-        self, K: torch.Tensor, alphas: Sequence[float], batch: TargetBatch, folds: FoldIndex, candidate: int
-    ) -> None:
-        self.K, self.alphas, self.batch, self.folds, self.candidate = K, alphas, batch, folds, candidate
-        self.log = SearchLog(n_candidates_done=1)
-        shape = (folds.n_folds, batch.Y.shape[1])
-        self.best = SupportBest.empty(*shape, batch.Y.device)
-
-    def score(self, index: int, wanted: torch.Tensor) -> None:
-        """Score one alpha for the folds and targets that `wanted` (n_folds, n_targets) marks."""
-        columns = torch.nonzero(wanted.any(dim=0))[:, 0]
-        n_targets = len(columns)
-        if n_targets == 0:
-            return
-        batch = self.batch if n_targets == wanted.shape[1] else self.batch.select(columns)
-        try:
-            factor: Factor = factorise(self.K, self.alphas[index], self.folds, n_targets=n_targets)
-        except NumericalError:
-            self.log.failed.append((self.candidate, index))
-            return
-        projection = project(factor, batch.Y)
-        outer = score_outer(projection, factor, batch, self.folds)
-        inner = score_inner(projection.C, factor, batch)
-        # A score that is NaN or -inf never wins.
-        better = wanted[:, columns] & (inner > self.best.inner[:, columns])
-        fold, at = torch.nonzero(better, as_tuple=True)
-        target = columns[at]
-        self.best.inner[fold, target] = inner[fold, at]
-        self.best.r2[fold, target] = outer.r2[fold, at]
-        self.best.r[fold, target] = outer.r[fold, at]
-        self.best.candidate[fold, target] = self.candidate
-        self.best.alpha[fold, target] = index
-        self.log.n_factored += 1
-        self.log.n_float64 += factor.dtype == torch.float64
-        self.log.n_scored += n_targets
-
-    def score_all(self) -> None:
-        """Score the whole grid."""
-        everything = torch.ones_like(self.best.alpha, dtype=torch.bool)
-        for index in range(len(self.alphas)):
-            self.score(index, everything)
-
-    def climb(self, start: int) -> None:
-        """Score from `start` outwards, until LOOK_AHEAD alphas beyond the best of every fold and target are scored."""
-        for steps in (range(start, len(self.alphas)), range(start - 1, -1, -1)):
-            for index in steps:
-                # Around the start for all; on while the best alpha is near, or none could be scored.
-                wanted = ((self.best.alpha - index).abs() <= LOOK_AHEAD) | (self.best.alpha < 0)
-                wanted |= abs(index - start) <= LOOK_AHEAD
-                if not bool(wanted.any()):
-                    break
-                self.score(index, wanted)
+    total = np.multiply(Ks[bands[0]], np.float32(gamma[bands[0]]))
+    for band in bands[1:]:
+        total += np.multiply(Ks[band], np.float32(gamma[band]))
+    return torch.from_numpy(total).to(device)
 
 
 @contextmanager
@@ -240,7 +94,7 @@ def search_supports(
     alphas : sequence of float
         Increasing penalties, above 0, in units of a kernel's mean diagonal.
     folds : FoldIndex
-        Nested folds.
+        Nested folds, or folds without pairs: then every fold chooses by the mean test score of all folds.
 
     Returns
     -------
@@ -253,39 +107,92 @@ def search_supports(
         raise InvalidValueError(f"alphas are {list(alphas)}; they must be positive and increasing.")
     options = options or SearchOptions()
     batch = batch_targets(Y, folds, device=device)
-    started = time.monotonic()
+    leader = _Leader(pool, middle=_middle_alpha(alphas, folds.n_rows), shape=(folds.n_folds, Y.shape[1]), device=device)
 
-    def scan(candidate: int, start: int | None) -> _AlphaScan:
+    def scan(job: tuple[int, Reference]) -> AlphaScan:
+        candidate, reference = job
         with torch.no_grad():
+            allowed = None if pool.allowed is None else torch.as_tensor(pool.allowed[candidate], device=device)
             K = mix_kernels(Ks, pool.gammas[candidate], device=device)
-            scan = _AlphaScan(K, alphas, batch, folds, candidate)
-            if start is None:
+            scan = AlphaScan(K, alphas, batch, folds, candidate=candidate, reference=reference, allowed=allowed)
+            if options.exhaustive:
                 scan.score_all()
             else:
-                scan.climb(start)
+                scan.climb()
             return scan
 
-    log = SearchLog()
-    bests: dict[int, SupportBest] = {}
+    log = SearchLog(n_candidates=pool.n_candidates)
+    started = time.monotonic()
     with single_threaded(), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
-        start = None if options.exhaustive else _middle_alpha(alphas, folds.n_rows)
-        results = map_in_order(lambda c: scan(c, start), range(pool.n_candidates), n_workers=options.n_workers)
-        for candidate, done in results:
+        results = map_in_order(scan, leader.jobs(), n_workers=options.n_workers, max_ahead=_lag)
+        for n_done, (_, done) in enumerate(results, start=1):
             log.add(done.log)
-            support = int(pool.supports[candidate])
-            if support in bests:
-                bests[support].challenge(done.best)
-            else:
-                bests[support] = done.best
+            leader.merge(done.best, done.candidate)
             task.advance()
-            if options.time_budget_s is not None and time.monotonic() - started > options.time_budget_s:
+            is_late = options.time_budget_s is not None and time.monotonic() - started > options.time_budget_s
+            if is_late and n_done >= leader.n_least:
                 results.close()
                 break
-    return bests, log
+    return leader.bests, log
+
+
+def _lag(candidate: int) -> int:
+    """Return how many of the candidates before this one it does not learn from."""
+    return min(MAX_LAG, (candidate + 1) // 2)
+
+
+class _Leader:
+    """The bests so far, and from them where each further candidate begins and what it has to beat."""
+
+    def __init__(self, pool: CandidatePool, *, middle: int, shape: tuple[int, int], device: str) -> None:
+        self.supports: list[int] = pool.supports.tolist()
+        self.bests: dict[int, SupportBest] = {}
+        self._middle = middle
+        self._shape, self._device = shape, torch.device(device)
+        self._inner = torch.full(shape, -torch.inf, device=self._device)
+        self._start = torch.full(shape, middle, dtype=torch.int32, device=self._device)
+        self._n_merged = 0
+        self._ready: dict[int, Reference] = {}
+        self._make_ready(0)
+
+    @property
+    def n_least(self) -> int:
+        """Candidates after which every support has occurred."""
+        return max(self.supports.index(support) for support in set(self.supports)) + 1
+
+    def jobs(self) -> Iterator[tuple[int, Reference]]:
+        """Yield each candidate with its reference."""
+        for candidate in range(len(self.supports)):
+            yield candidate, self._ready.pop(candidate)
+
+    def merge(self, best: SupportBest, candidate: int) -> None:
+        """Take a candidate's scores in; candidates come in order."""
+        support = self.supports[candidate]
+        if support in self.bests:
+            self.bests[support].challenge(best)
+        else:
+            self.bests[support] = best
+        better = best.inner > self._inner
+        self._inner = torch.where(better, best.inner, self._inner)
+        start = best.alpha.clamp(min=max(self._middle - LOWEST_START, 0), max=self._middle)
+        self._start = torch.where(better, start, self._start)
+        self._n_merged = candidate + 1
+        self._make_ready(candidate + 1)
+
+    def _make_ready(self, first: int) -> None:
+        """Note for all candidates that learn from just what is merged now what that is."""
+        for later in range(first, min(first + MAX_LAG + 1, len(self.supports))):
+            if later - _lag(later) == self._n_merged:
+                self._ready[later] = self._reference(later)
+
+    def _reference(self, candidate: int) -> Reference:
+        best = self.bests.get(self.supports[candidate])
+        inner = torch.full(self._shape, -torch.inf, device=self._device) if best is None else best.inner.clone()
+        return Reference(self._start, inner)
 
 
 def _middle_alpha(alphas: Sequence[float], n_rows: int) -> int:
-    """Return where every search begins: the alpha nearest to the square root of the number of rows.
+    """Return where the first candidate begins: the alpha nearest to the square root of the number of rows.
 
     Kernels have mean diagonal 1: the best alpha lies between 1 (little noise) and the number of rows (nearly
     all noise). BOLD has no say: with one, the test run, or other subjects, could tip a choice.

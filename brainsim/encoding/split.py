@@ -11,7 +11,8 @@ import torch
 from brainsim.compute.threads import map_in_order
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets, factorise, training_weights
-from brainsim.encoding.search import SupportBest, mix_kernels, single_threaded
+from brainsim.encoding.best import SupportBest
+from brainsim.encoding.search import mix_kernels, single_threaded
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def split_scores(
         with torch.inference_mode():
             columns = torch.nonzero(mask.any(dim=0))[:, 0]
             K = mix_kernels(Ks, gammas[candidate], device=device)
-            factor = factorise(K, alphas[alpha], folds, n_targets=len(columns), inner=False)
+            factor = factorise(K, alphas[alpha], folds, n_targets=len(columns))
             C = factor.G @ batch.Y[:, columns].to(factor.dtype)
             parts = []
             for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():

@@ -15,18 +15,18 @@ from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.runs import Fold, RunLayout, folds_by_block, folds_by_run
 from brainsim.encoding.candidates import draw_pool
 from brainsim.encoding.folds import (
-    MAX_FLOAT32_LOSS,
+    MAX_LOSS,
     batch_targets,
     factorise,
     index_folds,
     needs_float64,
-    outer_predictions,
+    predict_fold,
     project,
-    score_inner,
     score_outer,
     training_weights,
 )
 from brainsim.encoding.himalaya_solver import himalaya_backend, search_with_himalaya
+from brainsim.encoding.pairs import score_inner
 from brainsim.encoding.search import SearchOptions, best_of_subsets, search_supports
 from brainsim.encoding.split import split_scores
 from brainsim.variance.lattice import subset_masks
@@ -81,7 +81,7 @@ def test_scores_equal_those_of_refitted_models(kind: str, n_targets: int) -> Non
     factor = factorise(torch.from_numpy(K), 2.0, index, n_targets=n_targets)
     projection = project(factor, batch.Y)
     outer = score_outer(projection, factor, batch, index)
-    inner = score_inner(projection.C, factor, batch)
+    inner = score_inner(projection.C, factor, batch, index)
     rows = np.arange(layout.n_rows)
     for r, fold in enumerate(folds):
         predicted = refit(K, Y, 2.0, np.setdiff1d(rows, fold.excluded), fold.test)
@@ -101,7 +101,7 @@ def test_training_weights_predict_and_leave_the_test_run_out() -> None:
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
     factor = factorise(torch.from_numpy(K), 1.0, index, n_targets=4)
     projection = project(factor, torch.from_numpy(Y))
-    predictions = outer_predictions(projection, factor)
+    predictions = [predict_fold(projection, factor, fold) for fold in range(index.n_folds)]
     for fold, rows in enumerate(UNEVEN.slices):
         weights = training_weights(projection.C, factor, fold).numpy()
         assert not weights[rows].any()
@@ -112,7 +112,7 @@ def test_float32_is_taken_only_where_it_is_exact_enough() -> None:
     (K,) = make_kernels(1, UNEVEN)
     Y = make_targets([K], UNEVEN, 20)
     index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
-    edge = float(torch.finfo(torch.float32).eps) * UNEVEN.n_rows / MAX_FLOAT32_LOSS
+    edge = float(torch.finfo(torch.float32).eps) * UNEVEN.n_rows / MAX_LOSS
     assert needs_float64(edge * 0.99, UNEVEN.n_rows)
     assert not needs_float64(edge * 1.01, UNEVEN.n_rows)
     batch = batch_targets(Y, index)
