@@ -45,11 +45,14 @@ class CandidatePool:
         Bit g is set where group g has weight.
     n_groups : int
         Number of groups.
+    allowed : ndarray of bool, (n_candidates, n_folds), optional
+        Folds in which each candidate may compete; all by default.
     """
 
     gammas: np.ndarray
     supports: np.ndarray
     n_groups: int
+    allowed: np.ndarray | None = None
 
     @property
     def n_candidates(self) -> int:
