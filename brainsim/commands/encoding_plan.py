@@ -18,7 +18,7 @@ from brainsim.core.resources import memory_free_bytes, n_cores
 from brainsim.core.runs import Fold, folds_by_block, folds_by_run
 
 if TYPE_CHECKING:
-    from brainsim.encoding.search import SearchLog, SupportBest
+    from brainsim.encoding.best import SearchLog, SupportBest
     from brainsim.features.bands import Band, LayerSource
     from brainsim.store import Store
 

@@ -12,7 +12,7 @@ from brainsim.commands.encoding_data import SubjectGroup, Targets
 from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, tell_warnings
 
 if TYPE_CHECKING:
-    from brainsim.encoding.search import SearchLog
+    from brainsim.encoding.best import SearchLog
     from brainsim.store import Store
 
 

@@ -30,9 +30,9 @@ from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from brainsim.encoding.best import SearchLog, SupportBest
     from brainsim.encoding.candidates import CandidatePool
     from brainsim.encoding.folds import FoldIndex
-    from brainsim.encoding.search import SearchLog, SupportBest
     from brainsim.store import Store
 
 SOLVERS = ("loro", "himalaya-random-search")
@@ -273,7 +273,8 @@ def _fit_batch(
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], SupportBest, SearchLog]:
     """Search and split one batch of targets."""
-    from brainsim.encoding.search import SearchLog, SearchOptions, search_supports
+    from brainsim.encoding.best import SearchLog
+    from brainsim.encoding.search import SearchOptions, search_supports
     from brainsim.encoding.split import split_scores
 
     options = plan.options

@@ -31,8 +31,8 @@ from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from brainsim.encoding.best import SupportBest
     from brainsim.encoding.candidates import CandidatePool
-    from brainsim.encoding.search import SupportBest
     from brainsim.store import Store
 
 # All 211 patterns of five families, 9 bands alone, and as many random mixtures within families.
@@ -266,8 +266,9 @@ def _partition_group(
 ) -> Iterator[PackResult]:
     """Yield the partition of each pack of subjects."""
     from brainsim.commands.kernels import StoredKernels, ensure_band_kernels
+    from brainsim.encoding.competition import best_of_subsets
     from brainsim.encoding.folds import index_folds
-    from brainsim.encoding.search import SearchOptions, best_of_subsets, search_supports
+    from brainsim.encoding.search import SearchOptions, search_supports
     from brainsim.encoding.split import split_scores
     from brainsim.variance.lattice import subset_masks
 

@@ -81,6 +81,29 @@ def folds_by_run(layout: RunLayout) -> tuple[Fold, ...]:
     return tuple(Fold(name, rows[s], rows[s]) for name, s in zip(layout.names, layout.slices, strict=True))
 
 
+def folds_by_group(layout: RunLayout, *, n_folds: int) -> tuple[Fold, ...]:
+    """Return k folds of whole neighbouring runs: fewer models to fit than leaving out run by run.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        Runs of the stacked axis.
+    n_folds : int
+        Number of groups, from 2 to the number of runs; their numbers of runs differ by one at most.
+    """
+    n_runs = len(layout.names)
+    if not 2 <= n_folds <= n_runs:
+        raise InvalidValueError(
+            f"--folds is {n_folds}; it must be at least 2 and at most the {n_runs} runs there are.",
+            hint="--cv runs leaves out run by run; --cv blocks divides runs",
+        )
+    folds = []
+    for runs in np.array_split(np.arange(n_runs), n_folds):
+        rows = np.arange(layout.slices[runs[0]].start, layout.slices[runs[-1]].stop)
+        folds.append(Fold("+".join(layout.names[run] for run in runs), rows, rows))
+    return tuple(folds)
+
+
 def folds_by_block(layout: RunLayout, *, n_blocks: int, gap: int) -> tuple[Fold, ...]:
     """Return contiguous blocks of rows as folds, with `gap` rows on either side kept out of training.
 

@@ -18,7 +18,7 @@ from himalaya.scoring import correlation_score, r2_score
 
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.runs import Fold
-from brainsim.encoding.search import SupportBest
+from brainsim.encoding.best import SupportBest
 
 
 @contextmanager

@@ -46,14 +46,14 @@ def score_inner(
     if C.device.type == "cpu":
         loss = _loss_by_pairs(C, factor, batch, folds, wanted)
     else:
-        loss = _loss_together(C, factor, batch, folds)
+        loss = loss_together(C, factor, batch, folds)
     return 1 - loss / (folds.n_folds - 1)
 
 
 def _loss_by_pairs(
     C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex, wanted: torch.Tensor | None
 ) -> torch.Tensor:
-    """Solve pair after pair: only one factor of a pair is in memory, and only the targets that ask for it are solved."""
+    """Solve pair after pair: one pair's factor is in memory at a time, and only targets that ask for it are solved."""
     loss = torch.zeros((folds.n_folds, C.shape[1]), dtype=torch.float32, device=C.device)
     for pair in folds.pairs:
         columns = None if wanted is None else _asking(wanted[pair[0]] | wanted[pair[1]])
@@ -83,7 +83,7 @@ def _squares(E: torch.Tensor, rows: Span) -> torch.Tensor:
     return E[rows[0] : rows[1]].square().sum(dim=0).float()
 
 
-def _loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
+def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
     """Solve all pairs as one batch, which is what a GPU is fast at: shorter pairs are padded with rows of nothing."""
     rows, is_scored = _stack_pairs(folds, C.device)  # (n_pairs, n_padded), (n_pairs, 2, n_padded)
     n_pairs, n_padded = rows.shape

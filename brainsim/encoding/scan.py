@@ -120,7 +120,7 @@ class AlphaScan:
             reach = self._reach()
             comes_down = (best.alpha > index) & (best.alpha - index <= reach) & self._hopeful()
             # A weak one looks to both sides, also where it rose upwards.
-            comes_down |= (start - index <= 2) & (reach > 1)
+            comes_down |= (start - index <= 2) & (reach > 1) | (best.alpha < 0)
             self._score(index, self.allowed & (start > index) & comes_down)
         self.factors.clear()
 

@@ -10,8 +10,8 @@ import torch
 
 from brainsim.compute.threads import map_in_order
 from brainsim.core.progress import SILENT, Progress
-from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets, factorise, training_weights
 from brainsim.encoding.best import SupportBest
+from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets, factorise, training_weights
 from brainsim.encoding.search import mix_kernels, single_threaded
 
 
