@@ -157,10 +157,11 @@ class _Keeper:
         self.n_wanted = n_wanted
         self.seen_s = time.monotonic()
 
-    def look_after(self, alive: list[str]) -> None:
-        if alive:
+    def look_after(self, workers: DaskWorkers) -> None:
+        n_alive = len(workers.alive())
+        if n_alive:
             self.seen_s = time.monotonic()
-        if len(alive) < self.n_wanted:
+        if n_alive < self.n_wanted:
             self.cluster.scale(self.n_wanted)
         if time.monotonic() - self.seen_s > NO_WORKERS_S:
             raise ClusterError(

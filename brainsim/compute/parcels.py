@@ -14,7 +14,7 @@ from brainsim.core.provenance import brainsim_version, package_versions
 from brainsim.core.resources import format_bytes
 
 # Handles travel, not arrays: the largest list of names and options is a few kB, the smallest array of a subject is MB.
-MAX_PARCEL_BYTES = 1_000_000
+MAX_PARCEL_BYTES = 2**20
 
 _MAX_LABEL = 200
 

@@ -138,7 +138,8 @@ def _make_cluster(jobqueue: Any, described: dict[str, Any], dashboard_port: int)
         return jobqueue.SLURMCluster(scheduler_options={**dashboard, **configured}, silence_logs=False, **described)
     except (RuntimeError, OSError) as error:
         raise ClusterError(
-            f"Dask's scheduler could not be started: {error}", hint="name a network interface of this machine"
+            f"Dask's scheduler could not be started here: {str(error).removeprefix('Cluster failed to start: ')}",
+            hint="an interface is named as `ip address` shows it",
         ) from error
     except ValueError as error:  # dask-jobqueue's and psutil's word for options that cannot be
         raise InvalidValueError(f"no SLURM job can be made of these options: {error}") from error
@@ -149,9 +150,13 @@ def _job_ids(cluster: Any) -> list[str]:
 
 
 def _cancel_jobs(cluster: Any) -> None:
+    from distributed.core import Status
+
     jobs = _job_ids(cluster)
     if jobs:  # Dask asks each worker first, and cancels job by job; this is sooner and takes those that wait as well
         subprocess.run(["scancel", *jobs], capture_output=True, check=False, timeout=_ANSWER_S)
+    for job in list(cluster._created):  # those that SLURM refused or ended as well: Dask insists on it
+        job.status = Status.closed
 
 
 class _Keeper:
@@ -162,7 +167,6 @@ class _Keeper:
         self.n_wanted = n_wanted
         self.folder = folder
         self.progress = progress
-        self.joined: set[str] = set()
         self.n_failed = 0
 
     def submit(self) -> None:
@@ -182,7 +186,7 @@ class _Keeper:
                 f"SLURM refused a job: {_last_words(error)}", hint="check queue, account, walltime, cores and memory"
             ) from error
 
-    def look_after(self, alive: list[str]) -> None:
+    def look_after(self, workers: DaskWorkers) -> None:
         """Replace jobs that ended.
 
         Raises
@@ -190,17 +194,16 @@ class _Keeper:
         ClusterError
             Where several jobs ended before a worker came of them.
         """
-        names = {str(state.name) for state in list(self.cluster.scheduler.workers.values())}
-        self.joined |= names
-        queued = _queued_jobs()
-        if len(alive) >= self.n_wanted or queued is None:
+        queued = _queued_jobs() if len(workers.alive()) < self.n_wanted else None
+        if queued is None:
             return
+        names = {str(state.name) for state in list(self.cluster.scheduler.workers.values())}
         for name, job in list(self.cluster.workers.items()):
             if str(job.job_id) in queued or str(name) in names:
                 continue
-            if str(name) not in self.joined:
+            if str(name) not in workers.seen:
                 self._count_failure(str(job.job_id))
-            self.joined.discard(str(name))
+            workers.seen.discard(str(name))
             self.cluster.workers.pop(name, None)
         self.submit()
 

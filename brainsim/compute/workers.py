@@ -38,7 +38,7 @@ _THREAD_VARIABLES = (
 )
 
 # Dask's nannies leave this in the environment of their own process as well.
-_LEFT_BY_NANNIES = ("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")
+_LEFT_BY_NANNIES = ("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_PID")
 
 # How often lost workers are looked after, s, and how long none may be there on one machine, s.
 KEEP_UP_S = 5.0
@@ -49,27 +49,28 @@ class DaskWorkers:
     """The workers of a running Dask cluster (see `dispatch.Workers`)."""
 
     def __init__(
-        self, cluster: Any, client: Any, *, n_wanted: int, killed_hint: str, look_after: Callable[[list[str]], None]
+        self, cluster: Any, client: Any, *, n_wanted: int, killed_hint: str, look_after: Callable[[DaskWorkers], None]
     ) -> None:
         self.cluster = cluster
         self.client = client
         self.n_wanted = n_wanted
         self.killed_hint = killed_hint
+        self.seen: set[str] = set()  # names of workers that came, be they gone or not
         self._look_after = look_after
         self._looked_s = time.monotonic()
 
     def alive(self) -> list[str]:
         """Return the addresses of the workers that can take a task now."""
         # The scheduler lives in this process: its own list is never stale.
-        return [
-            address for address, state in list(self.cluster.scheduler.workers.items()) if state.status.name == "running"
-        ]
+        states = {a: s for a, s in list(self.cluster.scheduler.workers.items()) if s.status.name == "running"}
+        self.seen.update(str(state.name) for state in states.values())
+        return list(states)
 
     def keep_up(self) -> None:
         """Replace lost workers; raise ClusterError where none can be expected any more."""
         if time.monotonic() - self._looked_s >= KEEP_UP_S:
             self._looked_s = time.monotonic()
-            self._look_after(self.alive())
+            self._look_after(self)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsim.core.errors import InputFileError
+from brainsim.core.progress import SilentProgress
 from brainsim.core.resources import memory_limit_bytes, n_cores
 
 
@@ -82,3 +83,19 @@ def sleep_long(task: Square) -> int:
     Path(task.folder, f"{os.getpid()}.pid").touch()
     time.sleep(600)
     return 0
+
+
+class Notes(SilentProgress):
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Remember a note."""
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        """Remember a warning."""
+        self.warnings.append(message)
