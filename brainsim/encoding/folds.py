@@ -111,9 +111,9 @@ class HeldOut:
     L: torch.Tensor
     inverse: torch.Tensor | None
 
-    def take(self, C: torch.Tensor) -> torch.Tensor:
-        """Return the held-out rows of `C`, (n_excluded, n_targets)."""
-        parts = [C[a:b] for a, b in self.spans]
+    def take(self, C: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the held-out rows of `C`, (n_excluded, n_targets or n_columns)."""
+        parts = [C[a:b] if columns is None else C[a:b].index_select(1, columns) for a, b in self.spans]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def residuals(self, C: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ nested search spends its time, so a fold and target take part only where they as
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from brainsim.core.errors import NumericalError
@@ -61,8 +63,7 @@ def _loss_by_pairs(
         if n_targets == 0:
             continue
         held = hold_out(factor.G, folds, pair, n_targets)
-        rows = held.take(C)
-        E = held.solve(rows if columns is None else rows.index_select(1, columns))  # (n_excluded, n_targets)
+        E = held.solve(held.take(C, columns))  # (n_excluded, n_columns)
         (r, at_r), (s, at_s) = held.parts
         for scored, rows_scored, tested in ((r, at_r, s), (s, at_s, r)):
             squares = _squares(E, rows_scored)
@@ -110,6 +111,7 @@ def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fo
     return loss
 
 
+@lru_cache(maxsize=4)
 def _stack_pairs(folds: FoldIndex, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows that each pair leaves out, padded with `n_rows`, and which of them either fold scores."""
     test = [torch.arange(*span) for span in folds.test]
