@@ -146,7 +146,7 @@ def _make_cluster(jobqueue: Any, described: dict[str, Any], dashboard_port: int)
 
 
 def _job_ids(cluster: Any) -> list[str]:
-    return [str(job.job_id) for job in list(cluster.workers.values()) if job.job_id]
+    return sorted(str(job.job_id) for job in list(cluster.workers.values()) if job.job_id)
 
 
 def _cancel_jobs(cluster: Any) -> None:

@@ -148,17 +148,27 @@ def _changed_environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait, and let threads and processes that start meanwhile (Dask's) never see it.
+    """Let Ctrl-C wait until the end of the block, and let what Dask starts meanwhile never see it.
 
-    A terminal sends Ctrl-C to every process of the command; workers would each print a traceback of their own. Who
-    inherits a blocked signal never gets it, and this process ends them.
+    A terminal sends Ctrl-C to every process of the command, and workers would each print a traceback of their own. Who
+    inherits a blocked signal never gets it; this process ends them. It waits itself because a cluster that is half
+    started, or half closed, leaves processes behind.
     """
+    caught: list[tuple[int, FrameType | None]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    is_ours = threading.current_thread() is threading.main_thread() and callable(handler)
     resource_tracker.ensure_running()  # its start unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if is_ours:
+        signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_ours:
+            signal.signal(signal.SIGINT, handler)
+        if caught and callable(handler):
+            handler(*caught[0])
 
 
 @contextmanager

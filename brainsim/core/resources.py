@@ -10,17 +10,61 @@ from pathlib import Path
 CORES_VARIABLE = "BRAINSIM_N_CORES"
 MEMORY_VARIABLE = "BRAINSIM_MEMORY_BYTES"
 
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_CGROUP_USES = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
+
+# Limit, use, and the field of the statistics that holds what the kernel drops when memory is short: in the names of
+# version 2 of control groups and of version 1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
-def _read_number(paths: tuple[Path, ...]) -> int | None:
-    for path in paths:
-        try:
-            return int(path.read_text().strip())
-        except (OSError, ValueError):
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text().strip())
+    except (OSError, ValueError):
+        return None
+
+
+def _read_field(path: Path, name: str) -> int:
+    try:
+        fields = dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if " " in line)
+        return int(fields.get(name, 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def _cgroup_folders() -> list[Path]:
+    """Return the folders of the control groups that this process is in, from its own up to the root.
+
+    A container sees its group as the root; a SLURM job or a service is several levels below it.
+    """
+    try:
+        lines = _CGROUP_MEMBERSHIP.read_text().splitlines()
+    except OSError:  # not on macOS
+        lines = []
+    folders = [_CGROUP_ROOT, _CGROUP_ROOT / "memory"]
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if controllers and "memory" not in controllers.split(","):
             continue
-    return None
+        root = _CGROUP_ROOT / "memory" if controllers else _CGROUP_ROOT
+        own = root / path.lstrip("/")
+        folders += [folder for folder in (own, *own.parents) if root in folder.parents]
+    return folders
+
+
+def _cgroup_accounts() -> list[tuple[int, int]]:
+    """Return (limit, use without droppable cache) of every control group above this process that has a limit, bytes."""
+    accounts = []
+    for folder in _cgroup_folders():
+        for limit_name, use_name, droppable in _CGROUP_FILES:
+            limit = _read_number(folder / limit_name)
+            if limit is not None and limit < _physical_memory():
+                used = (_read_number(folder / use_name) or 0) - _read_field(folder / "memory.stat", droppable)
+                accounts.append((limit, max(used, 0)))
+    return accounts
 
 
 def _told_number(name: str) -> int | None:
@@ -41,26 +85,22 @@ def _physical_memory() -> int:
 
 def memory_limit_bytes() -> int:
     """Return the memory this process may use: its share as a worker, the container's limit, or the machine's."""
-    limits = (_physical_memory(), _read_number(_CGROUP_LIMITS), _told_number(MEMORY_VARIABLE))
+    limits = (_physical_memory(), _told_number(MEMORY_VARIABLE), *(limit for limit, _ in _cgroup_accounts()))
     return min(limit for limit in limits if limit is not None)
 
 
 def memory_free_bytes() -> int:
     """Return how much of the limit is unused now (the container's account where there is one)."""
+    frees = [limit - used for limit, used in _cgroup_accounts()]
     share = _told_number(MEMORY_VARIABLE)
-    free = _shared_free_bytes()
-    return free if share is None else min(free, max(share - _own_memory(), 0))
-
-
-def _shared_free_bytes() -> int:
-    limit, used = memory_limit_bytes(), _read_number(_CGROUP_USES)
-    if used is not None and limit < _physical_memory():
-        return max(limit - used, 0)
+    if share is not None:
+        frees.append(share - _own_memory())
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return min(int(fields["MemAvailable"].split()[0]) * 1024, limit)
-    except (OSError, KeyError, ValueError):
-        return limit
+        frees.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):  # not on macOS
+        frees.append(memory_limit_bytes())
+    return max(min(frees), 0)
 
 
 def n_cores() -> int:

@@ -15,9 +15,15 @@ jobs = pathlib.Path({jobs!r})
 script = pathlib.Path(sys.argv[1]).read_text()
 if "#SBATCH -p closed" in script:
     sys.exit("sbatch: error: invalid partition specified: closed")
-number = str(1001 + len(list(jobs.glob("*.sh"))))
+number = 1001
+while True:  # several may be submitted at once
+    try:
+        (jobs / f"{{number}}.sh").open("x").write(script)
+        break
+    except FileExistsError:
+        number += 1
+number = str(number)
 copy = jobs / (number + ".sh")
-copy.write_text(script)
 words = [line.split() for line in script.splitlines() if line.startswith("#SBATCH")]
 streams = {{w[1]: w[2].replace("%J", number) for w in words if w[1] in ("-o", "-e")}}
 with open(streams["-o"], "w") as out, open(streams["-e"], "w") as err:

@@ -122,7 +122,9 @@ def test_leaving_early_ends_the_workers() -> None:
     results.close()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_leaves_no_process_and_no_noise(tmp_path: Path, number: int, code: int) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
@@ -151,6 +153,7 @@ def test_an_interrupt_leaves_no_process_and_no_noise(tmp_path: Path, number: int
     assert [worker for worker in workers if worker.is_running()] == []
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_driver_that_was_killed(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(HERE)!r})\n"

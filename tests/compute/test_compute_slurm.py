@@ -58,6 +58,7 @@ def test_jobs_give_what_threads_give_and_are_cancelled(tmp_path: Path, slurm: Fa
     assert asked <= set(header)
 
 
+@pytest.mark.slow
 def test_a_worker_that_kills_itself_and_a_job_that_ends_cost_only_their_tasks(tmp_path: Path, slurm: FakeSlurm) -> None:
     tasks = [Square(number, str(tmp_path)) for number in range(6)]
     done = {}

@@ -108,20 +108,49 @@ def test_seeds_depend_on_their_names_and_nothing_else() -> None:
     np.testing.assert_array_equal(named_rng(3, "x").random(4), named_rng(3, "x").random(4))
 
 
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "memory/", "4:memory:")
+V2 = ("memory.max", "memory.current", "inactive_file", "", "0::")
+
+
+@pytest.mark.parametrize("names", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("group", ["", "slurm/uid_1/job_7/step_0"], ids=["container", "job"])
 @pytest.mark.parametrize(("limit", "expected"), [("1073741824", 2**30), ("max", None), (str(2**62), None)])
-def test_memory_is_that_of_the_container(
-    limit: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_memory_is_that_of_the_container_or_the_job(
+    limit: str,
+    expected: int | None,
+    group: str,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "max").write_text(limit + "\n")
-    (tmp_path / "used").write_text(str(2**29))
-    monkeypatch.setattr(resources, "_CGROUP_LIMITS", (tmp_path / "absent", tmp_path / "max"))
-    monkeypatch.setattr(resources, "_CGROUP_USES", (tmp_path / "used",))
+    limit_name, use_name, droppable, root, membership = names
+    limited = tmp_path / root / group.removesuffix("/step_0")
+    (tmp_path / root / group).mkdir(parents=True, exist_ok=True)
+    (limited / limit_name).write_text(limit + "\n")
+    (limited / use_name).write_text(str(2**29))
+    (limited / "memory.stat").write_text(f"anon 5\n{droppable} {2**28}\n")
+    (tmp_path / "membership").write_text(f"9:name=systemd:/x\n1:cpu:/y\n{membership}/{group}\n")
+    monkeypatch.setattr(resources, "_CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr(resources, "_CGROUP_MEMBERSHIP", tmp_path / "membership")
     physical = resources._physical_memory()
     assert resources.memory_limit_bytes() == (expected or physical)
     if expected:
-        assert resources.memory_free_bytes() == expected - 2**29
+        assert resources.memory_free_bytes() == expected - 2**29 + 2**28  # what is cached of files counts as free
     assert 0 < resources.memory_free_bytes() <= physical
     assert resources.disk_free_bytes(tmp_path / "not" / "there") > 0
+
+
+def test_a_worker_keeps_to_the_share_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BRAINSIM_N_CORES", raising=False)
+    all_cores = resources.n_cores()
+    for told, expected in (("1", 1), ("9999", all_cores), ("", all_cores), ("many", all_cores), ("0", all_cores)):
+        monkeypatch.setenv("BRAINSIM_N_CORES", told)
+        assert resources.n_cores() == expected
+    monkeypatch.setenv("BRAINSIM_MEMORY_BYTES", str(2**32))
+    assert resources.memory_limit_bytes() == 2**32
+    assert 0 < resources.memory_free_bytes() < 2**32  # this process has some of it already
+    monkeypatch.setenv("BRAINSIM_MEMORY_BYTES", "1000")
+    assert resources.memory_free_bytes() == 0
 
 
 def test_digests_are_of_the_value_not_of_its_order(tmp_path: Path) -> None:
