@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from brainsim.compute.options import WorkerKilledError
+from brainsim.compute.options import ClusterError, WorkerKilledError
 from brainsim.compute.parcels import Outcome, describe_task, perform, unpack
 from brainsim.core.progress import Progress
 from brainsim.core.provenance import brainsim_version, package_versions
@@ -20,6 +21,10 @@ _POLL_S = 0.1
 _COLLECT_S = 5.0
 
 
+# How long a new worker may take to import what it runs, from a slow disk, s; then it is asked again.
+_CHECK_S = 60.0
+
+
 class Workers(Protocol):
     """A running cluster as the dispatcher sees it."""
 
@@ -29,6 +34,9 @@ class Workers(Protocol):
 
     def alive(self) -> list[str]:
         """Return the addresses of the workers that can take a task now."""
+
+    def present(self) -> list[str]:
+        """Return the addresses of all workers that are not gone, those that are leaving among them."""
 
     def keep_up(self) -> None:
         """Replace lost workers; raise ClusterError where none can be expected any more."""
@@ -48,6 +56,7 @@ class Dispatcher:
         self.retries = retries
         self.waiting = deque(range(len(tasks)))
         self.running: dict[Any, tuple[int, str]] = {}
+        self.fit: set[str] = set()
         self.n_deaths: Counter[int] = Counter()
         self.finished: SimpleQueue[Any] = SimpleQueue()
         self.version = brainsim_version()
@@ -69,21 +78,23 @@ class Dispatcher:
                 n_told = len(alive)
                 progress.note(f"{n_told} of {self.workers.n_wanted} workers are running.")
             self._send(alive, on_start)
-            self._give_up_on_lost(alive)
+            self._give_up_on_lost(progress)
             self.workers.keep_up()
-            for index, outcome in self._collect():
+            for index, outcome in self._collect(progress):
                 differing = {p for p, v in software.items() if outcome.software.get(p, v) != v}
                 if differing:
                     progress.warn(f"a worker has other versions of {', '.join(sorted(differing))} than this process.")
                     software = {p: v for p, v in software.items() if p not in differing}
-                yield self.tasks[index], unpack(outcome)
+                result = unpack(outcome)
+                self._send(self.workers.alive(), on_start)  # the caller may take its time with this result
+                yield self.tasks[index], result
 
     def _send(self, alive: Sequence[str], on_start: Callable[[Any], None] | None) -> None:
         busy = {address for _, address in self.running.values()}
         for address in alive:
             if not self.waiting:
                 return
-            if address in busy:
+            if address in busy or not self._is_fit(address):
                 continue
             index = self.waiting.popleft()
             task = self.tasks[index]
@@ -102,7 +113,32 @@ class Dispatcher:
             if on_start is not None and not self.n_deaths[index]:
                 on_start(task)
 
-    def _collect(self) -> Iterator[tuple[int, Outcome]]:
+    def _is_fit(self, address: str) -> bool:
+        """See once that a worker can import what it must run: a worker that cannot read a message only dies of it."""
+        from distributed import KilledWorker
+
+        if address in self.fit:
+            return True
+        future = self.workers.client.submit(
+            resolve_name, f"{perform.__module__}:{perform.__name__}", workers=[address], pure=False
+        )
+        try:
+            error = future.exception(timeout=_CHECK_S)
+        except TimeoutError:
+            return False
+        finally:
+            future.release()
+        if isinstance(error, ImportError | AttributeError):
+            raise ClusterError(
+                f"a worker has not the brainsim of this process: {error}.",
+                hint="install the same brainsim in the Python that the workers run",
+            ) from error
+        if isinstance(error, KilledWorker):
+            return False
+        self.fit.add(address)
+        return True
+
+    def _collect(self, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         try:
             future = self.finished.get(timeout=_POLL_S)
         except Empty:
@@ -112,7 +148,7 @@ class Dispatcher:
         index, address = self.running[future]
         outcome = self._fetch(future, address)
         if outcome is None:
-            self._charge_death(future)
+            self._charge_death(future, progress)
             return
         del self.running[future]
         future.release()
@@ -128,26 +164,28 @@ class Dispatcher:
             except KilledWorker:
                 return None
             except TimeoutError:  # the worker died between its last word and its parcel
-                if time.monotonic() >= deadline and address not in self.workers.alive():
+                if time.monotonic() >= deadline and address not in self.workers.present():
                     return None
             else:
                 return outcome
 
-    def _give_up_on_lost(self, alive: Sequence[str]) -> None:
+    def _give_up_on_lost(self, progress: Progress) -> None:
         """Take back tasks of workers that went without a word (a job at its time limit retires so)."""
+        present = self.workers.present()
         for future, (_, address) in list(self.running.items()):
-            if address not in alive and not future.done():
-                self._charge_death(future)
+            if address not in present and not future.done():
+                self._charge_death(future, progress)
 
-    def _charge_death(self, future: Any) -> None:
+    def _charge_death(self, future: Any, progress: Progress) -> None:
         index, _ = self.running.pop(future)
         future.cancel()
         self.n_deaths[index] += 1
+        label = describe_task(self.tasks[index])
         if self.n_deaths[index] >= self.retries:
-            label = describe_task(self.tasks[index])
             raise WorkerKilledError(
                 f"the worker process died {self.n_deaths[index]} times while it ran {label}; "
                 "most likely it ran out of memory.",
                 hint=self.workers.killed_hint,
             )
+        progress.warn(f"the worker that ran {label} died; it is run again (at most {self.retries} times).")
         self.waiting.append(index)  # behind the others: what is too large beside them may fit alone

@@ -113,11 +113,18 @@ def _worker_specification(environment: dict[str, str], memory: int, folder: str)
             "env": environment,
             "local_directory": folder,
             "host": "127.0.0.1",
-            "protocol": "tcp://",
+            "protocol": _protocol(),
             "dashboard": False,
             "silence_logs": logging.CRITICAL,
         },
     }
+
+
+def _protocol() -> str:
+    """Return tcp://, or tls:// where the user's dask configuration wants it."""
+    import dask
+
+    return f"{dask.config.get('distributed.comm.default-scheme', 'tcp')}://"
 
 
 def _make_cluster(specifications: list[dict[str, Any]], dashboard_port: int) -> Any:
@@ -127,7 +134,7 @@ def _make_cluster(specifications: list[dict[str, Any]], dashboard_port: int) -> 
         "cls": Scheduler,
         "options": {
             "host": "127.0.0.1",
-            "protocol": "tcp://",
+            "protocol": _protocol(),
             "port": 0,
             "dashboard": bool(dashboard_port),
             "dashboard_address": f"127.0.0.1:{dashboard_port}" if dashboard_port else None,
@@ -137,9 +144,13 @@ def _make_cluster(specifications: list[dict[str, Any]], dashboard_port: int) -> 
         return SpecCluster(workers=dict(enumerate(specifications)), scheduler=scheduler, silence_logs=False)
     except (RuntimeError, OSError) as error:
         raise ClusterError(
-            f"no worker process could be started: {error}",
+            f"no worker process could be started: {str(_first_cause(error)).rstrip('.')}.",
             hint="a script that calls brainsim must do so under `if __name__ == '__main__':`; workers import it",
         ) from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
 
 
 def _stop_processes(cluster: Any) -> None:

@@ -66,6 +66,10 @@ class DaskWorkers:
         self.seen.update(str(state.name) for state in states.values())
         return list(states)
 
+    def present(self) -> list[str]:
+        """Return the addresses of all workers that are not gone, those that are leaving among them."""
+        return list(self.cluster.scheduler.workers)
+
     def keep_up(self) -> None:
         """Replace lost workers; raise ClusterError where none can be expected any more."""
         if time.monotonic() - self._looked_s >= KEEP_UP_S:

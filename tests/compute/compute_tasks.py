@@ -78,6 +78,14 @@ def return_too_much(task: Square) -> bytes:
     return b"x" * 2_000_000
 
 
+def take_memory(task: Square) -> int:
+    """Take as many MiB as the number says, for a while."""
+    taken = bytearray(task.number * 2**20)
+    taken[::4096] = bytes([1]) * len(taken[::4096])  # memory that is not touched is not taken
+    time.sleep(2)
+    return len(taken) // 2**20
+
+
 def sleep_long(task: Square) -> int:
     """Take a mark and far too long."""
     Path(task.folder, f"{os.getpid()}.pid").touch()

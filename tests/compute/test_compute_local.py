@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 from compute_tasks import Notes, Square
 
 from brainsim.compute.cluster import ClusterError, ClusterOptions, WorkerKilledError, run_tasks
-from brainsim.core.errors import DeviceError, InputFileError, InvalidValueError
+from brainsim.core.errors import DeviceError, InputFileError, InvalidValueError, MissingDependencyError
 
 HERE = Path(__file__).parent
 
@@ -80,7 +81,8 @@ def test_a_killed_worker_costs_its_task_which_runs_again(tmp_path: Path) -> None
     assert sorted(result for _, result in results) == [0, 1, 4, 9, 16]
     assert (tmp_path / "killed").exists()
     assert sorted(started, key=lambda task: task.number) == tasks  # the second try is not a second start
-    assert "1 of 2 workers are running." in progress.notes
+    assert progress.warnings == ["the worker that ran square of 2 died; it is run again (at most 3 times)."]
+    assert progress.notes[0] == "2 of 2 workers are running."
 
 
 def test_a_task_that_kills_every_worker_is_named_and_its_neighbours_are_not(tmp_path: Path) -> None:
@@ -92,6 +94,14 @@ def test_a_task_that_kills_every_worker_is_named_and_its_neighbours_are_not(tmp_
     assert len(list(tmp_path.iterdir())) == 2
     assert error.value.hint is not None
     assert "--n-workers" in error.value.hint
+
+
+@pytest.mark.slow
+def test_a_worker_that_outgrows_its_memory_is_ended_before_the_machine_suffers() -> None:
+    options = ClusterOptions("local", n_workers=1, memory_per_worker="600 MiB", cores_per_worker=1)
+    assert [result for _, result in run_tasks(work.take_memory, [Square(200)], options=options)] == [200]
+    with pytest.raises(WorkerKilledError, match="square of 1200; most likely it ran out of memory"):
+        list(run_tasks(work.take_memory, [Square(1200)], options=options))
 
 
 def test_an_error_reaches_the_caller_as_itself_and_drops_the_rest() -> None:
@@ -198,3 +208,21 @@ def test_no_gpu_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match="no CUDA device"):
         list(run_tasks(work.square, [Square(1)], options=ClusterOptions("cuda")))
+
+
+def test_a_dashboard_that_cannot_be_shown_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        options = ClusterOptions("local", dashboard_port=taken.getsockname()[1])
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "bokeh" or None)
+        with pytest.raises(MissingDependencyError, match="bokeh"):
+            list(run_tasks(work.square, [Square(1)], options=options))
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+        with pytest.raises(ClusterError, match="cannot be the dashboard's"):
+            list(run_tasks(work.square, [Square(1)], options=options))
+
+
+def test_workers_that_cannot_start_are_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brainsim.compute.local._protocol", lambda: "carrier-pigeon://")
+    with pytest.raises(ClusterError, match=r"no worker process could be started: .*carrier-pigeon"):
+        list(run_tasks(work.square, [Square(1)], options=local(1)))

@@ -87,6 +87,17 @@ def test_a_refusal_is_told_in_the_words_of_slurm(tmp_path: Path, slurm: FakeSlur
     assert slurm.submitted() == []
 
 
+def test_a_worker_with_an_older_brainsim_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
+    (tmp_path / "old" / "brainsim").mkdir(parents=True)
+    (tmp_path / "old" / "brainsim" / "__init__.py").touch()
+    options = jobs(tmp_path, 1, prologue=(f"cd {tmp_path / 'old'}", "export PYTHONPATH=."))
+    with pytest.raises(
+        ClusterError, match=r"has not the brainsim of this process: No module named 'brainsim\."
+    ) as error:
+        list(run_tasks(work.square, [Square(1)], options=options))
+    assert "install the same brainsim" in str(error.value.hint)
+
+
 def test_an_interrupt_cancels_jobs(tmp_path: Path, slurm: FakeSlurm) -> None:
     results = run_tasks(work.square, [Square(number) for number in range(9)], options=jobs(tmp_path, 1))
     next(results)
