@@ -20,7 +20,6 @@ _POLL_S = 0.1
 # How long to wait for the bytes of a result whose worker says it is done before asking whether the worker lives, s.
 _COLLECT_S = 5.0
 
-
 # How long a new worker may take to import what it runs, from a slow disk, s; then it is asked again.
 _CHECK_S = 60.0
 
@@ -30,6 +29,7 @@ class Workers(Protocol):
 
     client: Any  # distributed.Client
     n_wanted: int
+    killed_cause: str
     killed_hint: str
 
     def alive(self) -> list[str]:
@@ -183,8 +183,8 @@ class Dispatcher:
         label = describe_task(self.tasks[index])
         if self.n_deaths[index] >= self.retries:
             raise WorkerKilledError(
-                f"the worker process died {self.n_deaths[index]} times while it ran {label}; "
-                "most likely it ran out of memory.",
+                f"the worker process died {self.n_deaths[index]} times while it ran {label}; most likely "
+                f"{self.workers.killed_cause}.",
                 hint=self.workers.killed_hint,
             )
         progress.warn(f"the worker that ran {label} died; it is run again (at most {self.retries} times).")

@@ -99,7 +99,14 @@ def _start_processes(
             if options.dashboard_port:
                 progress.note(f"Dask's dashboard: {cluster.dashboard_link}")
             keeper = _Keeper(cluster, n)
-            yield DaskWorkers(cluster, client, n_wanted=n, killed_hint=_KILLED_HINT, look_after=keeper.look_after)
+            yield DaskWorkers(
+                cluster,
+                client,
+                n_wanted=n,
+                killed_cause=f"it needs more than the {format_bytes(memory)} that a worker has, and ran out of memory",
+                killed_hint=_KILLED_HINT,
+                look_after=keeper.look_after,
+            )
 
 
 def _worker_specification(environment: dict[str, str], memory: int, folder: str) -> dict[str, Any]:

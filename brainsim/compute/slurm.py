@@ -78,7 +78,14 @@ def start_slurm(options: ClusterOptions, *, n_tasks: int, progress: Progress) ->
         progress.note(
             f"{n} SLURM jobs submitted: {', '.join(_job_ids(cluster))}; their output goes to {keeper.folder}."
         )
-        yield DaskWorkers(cluster, client, n_wanted=n, killed_hint=_KILLED_HINT, look_after=keeper.look_after)
+        yield DaskWorkers(
+            cluster,
+            client,
+            n_wanted=n,
+            killed_cause="it ran out of memory, or its job out of time",
+            killed_hint=_KILLED_HINT,
+            look_after=keeper.look_after,
+        )
 
 
 def _import_jobqueue() -> Any:

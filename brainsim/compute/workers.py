@@ -49,11 +49,19 @@ class DaskWorkers:
     """The workers of a running Dask cluster (see `dispatch.Workers`)."""
 
     def __init__(
-        self, cluster: Any, client: Any, *, n_wanted: int, killed_hint: str, look_after: Callable[[DaskWorkers], None]
+        self,
+        cluster: Any,
+        client: Any,
+        *,
+        n_wanted: int,
+        killed_cause: str,
+        killed_hint: str,
+        look_after: Callable[[DaskWorkers], None],
     ) -> None:
         self.cluster = cluster
         self.client = client
         self.n_wanted = n_wanted
+        self.killed_cause = killed_cause
         self.killed_hint = killed_hint
         self.seen: set[str] = set()  # names of workers that came, be they gone or not
         self._look_after = look_after

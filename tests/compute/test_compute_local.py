@@ -100,7 +100,9 @@ def test_a_task_that_kills_every_worker_is_named_and_its_neighbours_are_not(tmp_
 def test_a_worker_that_outgrows_its_memory_is_ended_before_the_machine_suffers() -> None:
     options = ClusterOptions("local", n_workers=1, memory_per_worker="600 MiB", cores_per_worker=1)
     assert [result for _, result in run_tasks(work.take_memory, [Square(200)], options=options)] == [200]
-    with pytest.raises(WorkerKilledError, match="square of 1200; most likely it ran out of memory"):
+    with pytest.raises(
+        WorkerKilledError, match=r"square of 1200; most likely it needs more than the 600\.0 MiB that a worker has"
+    ):
         list(run_tasks(work.take_memory, [Square(1200)], options=options))
 
 
