@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ from brainsim.core.resources import format_bytes
 
 # Seconds between two lines of one task where there is no terminal: enough to see that it lives, few enough for a log.
 LINE_INTERVAL_S = 10.0
+
+# Seconds over which a rate is taken: long enough to be steady, short enough to forget steps that were found done.
+RATE_WINDOW_S = 60.0
+
+# Seconds that lie between two samples of a rate, so that thousands of steps a second keep few.
+SAMPLE_INTERVAL_S = 0.25
 
 BYTE_UNITS = ("B", "byte", "bytes")
 
@@ -53,7 +60,7 @@ class Speaker:
 
 
 class BarProgress(Speaker):
-    """Bars with count, rate and time left; drawn from the first task's beginning to the last one's end."""
+    """Bars with count, rate and time left, one below the other; drawn while at least one task is open."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -62,7 +69,7 @@ class BarProgress(Speaker):
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             _CountColumn(),
             _RateColumn(),
             TimeElapsedColumn(),
@@ -78,9 +85,10 @@ class BarProgress(Speaker):
             if self._n_open == 0:
                 self._bars.start()
             self._n_open += 1
-            identity = self._bars.add_task(label, total=total, unit=unit)
+            pace = _Pace()
+            identity = self._bars.add_task(label, total=total, unit=unit, pace=pace)
         try:
-            yield _Bar(self._bars, identity)
+            yield _Bar(self._bars, identity, pace)
         finally:
             with self._lock:
                 self._bars.remove_task(identity)
@@ -122,11 +130,61 @@ def choose_progress(console: Console, *, is_verbose: bool, is_quiet: bool) -> An
     return LineProgress(console) if is_verbose else QuietProgress(console)
 
 
+class _Pace:
+    """How fast work goes on: over the last minute, or over the last step where steps are longer than that."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._samples = deque([(self._began, 0.0)])
+        self._lock = threading.Lock()
+
+    @property
+    def done(self) -> float:
+        """Units that are done."""
+        return self._samples[-1][1]
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
+    def advance(self, n: float) -> None:
+        """Count `n` more units."""
+        now = time.monotonic()
+        with self._lock:
+            done = self.done + n
+            if len(self._samples) > 2 and self._samples[-1][0] - self._samples[-2][0] < SAMPLE_INTERVAL_S:
+                self._samples.pop()
+            self._samples.append((now, done))
+            while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW_S:
+                self._samples.popleft()
+
+    def rate(self) -> float | None:
+        """Return units per second, None before the first one is done."""
+        with self._lock:
+            (since, before), (until, done) = self._samples[0], self._samples[-1]
+        return (done - before) / (until - since) if until > since and done > before else None
+
+    def mean_rate(self) -> float | None:
+        """Return units per second since the beginning."""
+        return self.done / max(self.spent_s, 1e-9) if self.done else None
+
+    def left_s(self, total: float | None) -> float | None:
+        """Return the seconds that are left, counted down between steps; None where that is not known."""
+        rate = self.rate()
+        if not total or rate is None or self.done >= total:
+            return None
+        with self._lock:
+            until, done = self._samples[-1]
+        return max((total - done) / rate - (time.monotonic() - until), 0.0)
+
+
 class _Bar:
-    def __init__(self, bars: Progress, identity: TaskID) -> None:
-        self._bars, self._identity = bars, identity
+    def __init__(self, bars: Progress, identity: TaskID, pace: _Pace) -> None:
+        self._bars, self._identity, self._pace = bars, identity, pace
 
     def advance(self, n: float = 1) -> None:
+        self._pace.advance(n)
         self._bars.advance(self._identity, n)
 
     def set_total(self, total: float) -> None:
@@ -136,36 +194,32 @@ class _Bar:
 class _Line:
     def __init__(self, console: Console, label: str, total: float | None, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
-        self._done = 0.0
-        self._began = self._told = time.monotonic()
+        self._pace = _Pace()
+        self._told = time.monotonic()
         self._lock = threading.Lock()
 
     def advance(self, n: float = 1) -> None:
+        self._pace.advance(n)
         with self._lock:
-            self._done += n
             now = time.monotonic()
             is_due = now - self._told >= LINE_INTERVAL_S
             if is_due:
                 self._told = now
         if is_due:
-            self._tell(now)
+            self._tell(self._pace.rate())
 
     def set_total(self, total: float) -> None:
         self._total = total
 
     def finish(self) -> None:
-        self._tell(time.monotonic())
+        self._tell(self._pace.mean_rate())
 
-    def _tell(self, now: float) -> None:
-        spent_s = max(now - self._began, 1e-9)
-        rate = self._done / spent_s
-        parts = [_count(self._done, self._total, self._unit)]
-        if self._done:
+    def _tell(self, rate: float | None) -> None:
+        parts = [_count(self._pace.done, self._total, self._unit)]
+        if rate is not None:
             parts.append(_rate(rate, self._unit))
-        if self._total and rate and self._done < self._total:
-            parts.append(f"{_clock((self._total - self._done) / rate)} left")
-        else:
-            parts.append(f"{spent_s:.1f} s")
+        left_s = self._pace.left_s(self._total)
+        parts.append(f"{self._pace.spent_s:.1f} s" if left_s is None else f"{_clock(left_s)} left")
         self._console.print(Text(f"{self._label}: {', '.join(parts)}"), soft_wrap=True)
 
 
@@ -176,13 +230,20 @@ class _CountColumn(ProgressColumn):
 
 class _RateColumn(ProgressColumn):
     def render(self, task: RichTask) -> Text:
-        return Text(_rate(task.speed, task.fields.get("unit", "")) if task.speed else "", style="dim")
+        rate, unit = _pace_of(task).rate(), task.fields.get("unit", "")
+        # The count beside it names the unit; a narrow terminal has no room for it twice.
+        return Text("" if rate is None else _rate(rate, unit if unit in BYTE_UNITS else ""), style="dim")
 
 
 class _LeftColumn(ProgressColumn):
     def render(self, task: RichTask) -> Text:
-        left_s = task.time_remaining
-        return Text("" if left_s is None or task.finished else f"{_clock(left_s)} left", style="cyan")
+        left_s = _pace_of(task).left_s(task.total)
+        return Text("" if left_s is None else f"{_clock(left_s)} left", style="cyan")
+
+
+def _pace_of(task: RichTask) -> _Pace:
+    pace: _Pace = task.fields["pace"]
+    return pace
 
 
 def _count(done: float, total: float | None, unit: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 
 import pytest
@@ -55,6 +56,53 @@ def test_bars_show_count_unit_and_rate_and_vanish_in_the_end() -> None:
     assert "1.0 KiB/4.0 KiB" in shown
     assert bars._bars.tasks == []
     assert "Note: a note between bars" in written(console)
+
+
+def test_bars_of_tasks_side_by_side_each_tell_their_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(drawing.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    bars = BarProgress(console)
+    with (
+        bars.task("tasks", total=4, unit="tasks") as tasks,
+        bars.task("split over bands", total=300, unit="candidates") as first,
+        bars.task("partition", total=300, unit="candidates") as second,
+    ):
+        # Steps of two minutes: longer than any window over which a rate is taken.
+        for _ in range(2):
+            now[0] += 120.0
+            tasks.advance()
+            first.advance(60)
+            second.advance(120)
+        now[0] += 20.0
+        bars._bars.refresh()
+        lines = [line for line in _plain(written(console)).splitlines() if "left" in line][-3:]
+    assert "2/4 tasks" in lines[0]
+    assert "3:40 left" in lines[0]
+    assert "120/300 candidates" in lines[1]
+    assert "0.5/s" in lines[1]
+    assert "5:40 left" in lines[1]
+    assert "240/300 candidates" in lines[2]
+    assert "1/s" in lines[2]
+    assert "0:40 left" in lines[2]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_rate_forgets_steps_that_were_found_done_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(drawing.time, "monotonic", lambda: now[0])
+    console = pipe()
+    with LineProgress(console).task("fit", total=1000, unit="candidates") as task:
+        now[0] += 0.001
+        task.advance(500)  # those were there already
+        for _ in range(100):
+            now[0] += 1.0
+            task.advance()
+    assert written(console).splitlines()[-2] == "fit: 591/1000 candidates, 1 candidates/s, 6:49 left"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n")
 
 
 def test_tasks_may_be_opened_from_several_threads() -> None:
