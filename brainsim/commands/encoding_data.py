@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from brainsim.core.errors import AlignmentError, InvalidValueError, UnknownNameError
+from brainsim.core.errors import UnknownNameError
 from brainsim.core.registry import suggest
-from brainsim.core.runs import Fold, RunLayout
+from brainsim.core.runs import RunLayout
 from brainsim.core.timing import TrGrid
 
 if TYPE_CHECKING:
@@ -160,68 +158,21 @@ def group_by_timing(subjects: Iterable[Subject]) -> list[SubjectGroup]:
     return [SubjectGroup(timing, tuple(members)) for timing, members in groups.items()]
 
 
-@dataclass(frozen=True)
-class Targets:
-    """The valid targets of a group's subjects, side by side.
-
-    Parameters
-    ----------
-    Y : ndarray of float32, (n_rows, n_valid)
-        Runs stacked, subjects side by side; no NaN.
-    valid : tuple of ndarray of bool, (n_targets,) per subject
-        Which of a subject's targets are in `Y`.
-    """
-
-    Y: np.ndarray
-    valid: tuple[np.ndarray, ...]
-
-    @property
-    def columns(self) -> list[slice]:
-        """Columns of `Y` of each subject."""
-        stops = np.cumsum([int(v.sum()) for v in self.valid]).tolist()
-        return [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-
-    def spread(self, values: np.ndarray, subject: int) -> np.ndarray:
-        """Return one subject's part of (..., n_valid) over all of its targets, NaN (or -1) where masked."""
-        part = values[..., self.columns[subject]]
-        fill = -1 if np.issubdtype(values.dtype, np.integer) else np.nan
-        out = np.full((*part.shape[:-1], len(self.valid[subject])), fill, dtype=part.dtype)
-        out[..., self.valid[subject]] = part
-        return out
-
-
-def load_targets(store: Store, group: SubjectGroup, folds: Sequence[Fold]) -> Targets:
-    """Read a group's BOLD; a target that is masked in any run, or never varies in a test fold, is left out of all.
+def roi_names_of(targets: NodeInfo, globs: Sequence[str]) -> list[str]:
+    """Return the ROIs of a subject that globs over ROIs or streams name.
 
     Raises
     ------
-    AlignmentError
-        A run whose number of targets differs from the subject's.
-    InvalidValueError
-        A subject without a single valid target.
+    UnknownNameError
+        A glob that names neither.
     """
-    columns, valids = [], []
-    for subject in group.subjects:
-        n_targets = int(subject.targets.attributes["n_targets"])
-        runs = []
-        valid = np.ones(n_targets, bool)
-        for node in subject.bold:
-            values = store.read(node.path, "values")
-            if values.shape[1] != n_targets:
-                raise AlignmentError(
-                    f"{node.path} has {values.shape[1]} targets; {subject.targets.path} has {n_targets}.",
-                    hint="ingest the subject again with --overwrite",
-                )
-            valid &= store.read(node.path, "valid").astype(bool) & np.isfinite(values).all(axis=0)
-            runs.append(values)
-        stacked = np.concatenate(runs).astype(np.float32, copy=False)
-        for fold in folds:
-            valid &= np.ptp(stacked[fold.test], axis=0) > 0  # where nothing varies there is nothing to explain
-        if not valid.any():
-            raise InvalidValueError(
-                f"none of the {n_targets} targets of {subject.targets.path} is finite and varies in every test fold.",
-                hint="brainsim report shows the runs' quality; --subjects leaves the subject out",
-            )
-        columns.append(stacked[:, valid])
-        valids.append(valid)
-    return Targets(np.ascontiguousarray(np.concatenate(columns, axis=1)), tuple(valids))
+    rois: list[str] = list(targets.attributes["roi_names"])
+    streams: Mapping[str, Sequence[str]] = targets.attributes["streams"]
+    chosen: list[str] = []
+    for glob in globs:
+        found = [roi for roi in rois if fnmatchcase(roi, glob)]
+        found += [roi for stream, members in streams.items() if fnmatchcase(stream, glob) for roi in members]
+        if not found:
+            raise UnknownNameError(f"no ROI or stream {glob!r} in {targets.path}; {suggest(glob, [*rois, *streams])}")
+        chosen += found
+    return list(dict.fromkeys(chosen))

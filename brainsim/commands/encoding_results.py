@@ -1,154 +1,264 @@
-"""Turn the scores of packs of subjects into result nodes, one per subject; only what is missing is computed."""
+"""Turn the work nodes of a subject's tasks into its result node, a few rows in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import SubjectGroup, Targets
-from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, tell_warnings
+from brainsim.commands.encoding_data import Subject, SubjectGroup
+from brainsim.commands.encoding_plan import EncodingPlan, make_folds
+from brainsim.commands.encoding_tasks import REASONS, EncodingTask
+from brainsim.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from brainsim.encoding.best import SearchLog
     from brainsim.store import Store
 
+# Above this share of targets at an edge of the alpha grid a user must be told.
+EDGE_WARNING_SHARE = 0.05
 
-@dataclass(frozen=True)
-class PackResult:
-    """The scores of one pack of subjects, side by side.
-
-    Parameters
-    ----------
-    pack : SubjectGroup
-        The subjects.
-    targets : Targets
-        Their valid targets.
-    values : dict of str to ndarray, (..., n_valid)
-        What was computed.
-    at_edge : ndarray, (n_valid,)
-        Each target's share of folds whose alpha sits at an edge of the grid.
-    logs : tuple of SearchLog
-        What happened in each batch of targets.
-    summaries : tuple of dict, one per subject
-        Further arrays that do not have a column per target.
-    """
-
-    pack: SubjectGroup
-    targets: Targets
-    values: dict[str, np.ndarray]
-    at_edge: np.ndarray
-    logs: tuple[SearchLog, ...]
-    summaries: tuple[dict[str, np.ndarray], ...] = ()
-
-    def arrays(self, index: int) -> dict[str, np.ndarray]:
-        """Return one subject's arrays over all of its targets, NaN (or -1) where masked."""
-        spread = {name: self.targets.spread(values, index) for name, values in self.values.items()}
-        return spread | (self.summaries[index] if self.summaries else {})
-
-    def attributes(self, plan: EncodingPlan, index: int) -> dict[str, Any]:
-        """Return what a result tells of one subject beside its arrays."""
-        subject = self.pack.subjects[index]
-        valid = self.targets.valid[index]
-        n_masked = int((~valid).sum())
-        share_at_edge = float(self.at_edge[self.targets.columns[index]].mean())
-        return {
-            "bands": [band.name for band in plan.bands],
-            "band_families": [band.family for band in plan.bands],
-            "folds": [fold.name for fold in plan.folds(self.pack)],
-            "alphas": list(plan.options.alphas),
-            "roi_names": subject.targets.attributes["roi_names"],
-            "streams": subject.targets.attributes["streams"],
-            "summary": {
-                "edge_share": share_at_edge,
-                "n_masked": n_masked,
-                "n_factored": sum(log.n_factored for log in self.logs),
-                "n_float64": sum(log.n_float64 for log in self.logs),
-                "n_failed": sum(len(log.failed) for log in self.logs),
-            },
-            "warnings": tell_warnings(
-                share_at_edge=share_at_edge, n_masked=n_masked, n_targets=len(valid), logs=self.logs
-            ),
-            "sources": plan.sources(self.pack, subject),
-        }
+# Rows of a result that are in memory at once.
+BLOCK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was done.
+class Piece:
+    """Where some of a subject's targets lie in a work node.
 
     Parameters
     ----------
-    keys : dict of str to dict
-        Subject -> what makes its result.
-    n_written, n_reused : int
-        Nodes made now, and found complete.
+    work : str
+        The node.
+    columns : slice
+        Columns of its arrays.
+    regions : slice
+        Regions of its sums.
     """
 
-    keys: dict[str, dict[str, Any]]
-    n_written: int
-    n_reused: int
+    work: str
+    columns: slice
+    regions: slice
+
+    def read(self, store: Store, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """Read an array, or some of its rows, of these targets."""
+        if len(store.info(self.work).arrays[name][0]) == 1:
+            return store.read(self.work, name, rows=self.columns)
+        return store.read(self.work, name, rows=rows, columns=self.columns)
 
 
-def write_missing(
+def assemble(
     store: Store,
     plan: EncodingPlan,
+    group: SubjectGroup,
+    subject: Subject,
     *,
+    path: str,
     kind: str,
-    paths: Mapping[str, str],
-    extra: Mapping[str, Any],
-    compute: Callable[[SubjectGroup], Iterator[PackResult]],
-    describe: Mapping[str, Any],
+    key: Mapping[str, Any],
+    tasks: Sequence[EncodingTask],
+    attributes: Mapping[str, Any],
     overwrite: bool,
-    dry_run: bool,
-) -> Written:
-    """Compute the subjects whose result is missing, and write each pack as it comes.
-
-    Parameters
-    ----------
-    kind : str
-        Type of the nodes.
-    paths : mapping of str to str
-        Subject -> node.
-    extra : mapping
-        Options of this analysis, for the key and the page.
-    compute : callable
-        Yields the packs of a group of subjects.
-    describe : mapping
-        Attributes of this analysis, the same for all subjects.
+) -> None:
+    """Write one subject's result from the work nodes of its tasks.
 
     Raises
     ------
     InvalidValueError
-        Where a name is taken by another result, before anything is computed.
+        Where none of the subject's targets could be fitted.
     """
-    keys: dict[str, dict[str, Any]] = {}
-    todo: list[SubjectGroup] = []
-    n_all = 0
-    for group in plan.groups:
-        keys |= {s.name: plan.result_key(kind, group, s, extra) for s in group.subjects}
-        missing = tuple(
-            s for s in group.subjects if not result_is_done(store, paths[s.name], keys[s.name], overwrite=overwrite)
+    from brainsim.store import ArraySpec
+
+    pieces = sorted(_pieces(store, subject, tasks), key=lambda piece: piece[0])
+    parts = [piece for _, piece in pieces]
+    reasons = np.concatenate([part.read(store, "reason") for part in parts])
+    if not (reasons == 0).any():
+        raise InvalidValueError(
+            f"none of the {len(reasons)} targets of {subject.targets.path} is finite and varies in every test fold.",
+            hint="brainsim report shows the runs' quality; --subjects leaves the subject out",
         )
-        n_all += len(group.subjects)
-        if missing:
-            todo.append(SubjectGroup(group.timing, missing))
-    n_todo = sum(len(group.subjects) for group in todo)
-    for group in () if dry_run else todo:
-        for result in compute(group):
-            for index, subject in enumerate(result.pack.subjects):
-                store.write(
-                    paths[subject.name],
-                    type=kind,
-                    key=keys[subject.name],
-                    arrays=result.arrays(index),
-                    attributes={
-                        **result.attributes(plan, index),
-                        **describe,
-                        "options": {**plan.options.record(), **extra},
-                    },
-                    overwrite=overwrite,
-                )
-    return Written(keys, 0 if dry_run else n_todo, n_all - n_todo)
+    logs = [store.info(part.work).attributes for part in parts]
+    at_edge = np.concatenate([part.read(store, "at_edge") for part in parts])
+    names = [name for name in logs[0]["values"] if name != "at_edge"]
+    first = store.info(parts[0].work).arrays
+    lead = {name: tuple(first[name][0])[:-1] for name in names}
+    specs = {name: ArraySpec((*lead[name], len(reasons)), first[name][1]) for name in names}
+    specs |= {_q_name(name): specs[name] for name in names if _is_p(name)}
+    small = _region_means(store, subject, parts, logs[0]["sums"])
+    small |= _normalised(store, subject, parts, kind)
+    specs |= {name: ArraySpec(array.shape, str(array.dtype)) for name, array in small.items()}
+    told = {
+        **_told(plan, group, subject, reasons, at_edge, logs),
+        **attributes,
+        **_region_rows(subject, small, attributes),
+    }
+    with store.writer(path, type=kind, key=key, arrays=specs, attributes=told, overwrite=overwrite) as writer:
+        for name in names:
+            for block in _blocks(store, parts, name, lead[name], len(reasons)):
+                writer.append(name, block)
+                if _is_p(name):
+                    writer.append(_q_name(name), _false_discovery(block))
+        for name, array in small.items():
+            writer.append(name, array)
+        writer.complete()
+
+
+def _pieces(store: Store, subject: Subject, tasks: Sequence[EncodingTask]) -> Iterator[tuple[int, Piece]]:
+    """Yield (first target, piece) of a subject."""
+    for task in tasks:
+        column = region = 0
+        for part in task.parts:
+            attributes = store.info(part.targets).attributes
+            n_regions = len(attributes["roi_names"]) + len(attributes["streams"])
+            if part.subject == subject.name:
+                columns, regions = slice(column, column + part.n_targets), slice(region, region + n_regions)
+                yield part.start, Piece(task.work, columns, regions)
+            column, region = column + part.n_targets, region + n_regions
+
+
+def _blocks(
+    store: Store, parts: Sequence[Piece], name: str, lead: tuple[int, ...], n_targets: int
+) -> Iterator[np.ndarray]:
+    """Yield the rows of an array over all of a subject's targets; a vector comes whole."""
+    if not lead:
+        yield np.concatenate([part.read(store, name) for part in parts])
+        return
+    n_rows = max(1, BLOCK_BYTES // (4 * n_targets))
+    for start in range(0, lead[0], n_rows):
+        rows = slice(start, min(start + n_rows, lead[0]))
+        yield np.concatenate([part.read(store, name, rows) for part in parts], axis=-1)
+
+
+def _is_p(name: str) -> bool:
+    return name == "p" or name.endswith("_p")
+
+
+def _q_name(name: str) -> str:
+    """Return the name of the false discovery rates that belong to p values."""
+    return f"{name[:-1]}q"
+
+
+def _false_discovery(p: np.ndarray) -> np.ndarray:
+    from brainsim.stats.fdr import false_discovery_rates
+
+    return false_discovery_rates(p).astype(np.float32)
+
+
+def _region_means(
+    store: Store, subject: Subject, parts: Sequence[Piece], quantities: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return the means of summed quantities over each ROI and stream, regions first."""
+    n_rois = len(subject.targets.attributes["roi_names"])
+    counts = sum(store.read(part.work, "region_count", rows=part.regions) for part in parts)
+    means = {"n_targets": np.asarray(counts)}
+    for quantity in quantities:
+        total: Any = sum(store.read(part.work, f"sum_{quantity}")[..., part.regions] for part in parts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means[quantity] = np.moveaxis(total / counts, -1, 0)
+    out = {}
+    for name, mean in means.items():
+        dtype = np.int32 if name == "n_targets" else np.float32
+        out[f"roi_{name}"], out[f"stream_{name}"] = mean[:n_rois].astype(dtype), mean[n_rois:].astype(dtype)
+    return out
+
+
+def _normalised(store: Store, subject: Subject, parts: Sequence[Piece], kind: str) -> dict[str, np.ndarray]:
+    """Return the joint score as a share of what could be explained, where the targets' node says how much that is."""
+    if "ceiling" not in subject.targets.arrays:
+        return {}
+    ceiling = store.read(subject.targets.path, "ceiling").astype(np.float64)
+    joint = np.concatenate(
+        [
+            part.read(store, "r2") if kind == "fit" else part.read(store, "subset_r2", slice(-1, None)).reshape(-1)
+            for part in parts
+        ]
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"joint_normalised": np.where(ceiling > 0, joint / ceiling, np.nan).astype(np.float32)}
+
+
+def _region_rows(subject: Subject, small: Mapping[str, np.ndarray], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one row per ROI and quantity, with an interval over runs."""
+    from brainsim.commands.encoding_regions import roi_rows
+
+    return {"roi_rows": roi_rows(list(subject.targets.attributes["roi_names"]), small, told)}
+
+
+def _told(
+    plan: EncodingPlan,
+    group: SubjectGroup,
+    subject: Subject,
+    reasons: np.ndarray,
+    at_edge: np.ndarray,
+    logs: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what a result tells of one subject beside its arrays."""
+    counts = {REASONS[code]: int((reasons == code).sum()) for code in range(1, len(REASONS)) if (reasons == code).any()}
+    searches = [log["log"] for log in logs]
+    failed = sorted({candidate for search in searches for candidate in search["failed"]})
+    n_done = min(search["n_candidates_done"] for search in searches)
+    n_candidates = searches[0]["n_candidates"]
+    summary = {
+        "edge_share": float(np.nanmean(at_edge[reasons == 0])),
+        "n_fitted": int((reasons == 0).sum()),
+        "n_masked": int((reasons != 0).sum()),
+        "masked": counts,
+        "n_factored": sum(search["n_factored"] for search in searches),
+        "n_float64": sum(search["n_float64"] for search in searches),
+        "n_failed": len(failed),
+    }
+    told: dict[str, Any] = {
+        "bands": [band.name for band in plan.bands],
+        "band_families": [band.family for band in plan.bands],
+        "folds": [fold.name for fold in make_folds(plan.options, group.layout)],
+        "alphas": list(plan.options.grid),
+        "roi_names": subject.targets.attributes["roi_names"],
+        "streams": subject.targets.attributes["streams"],
+        "summary": summary,
+        "sources": plan.sources(group, subject),
+    }
+    if n_done < n_candidates:
+        told["stopped"] = {"n_candidates_done": n_done, "n_candidates": n_candidates}
+    for name in ("gain", "nulls"):
+        found = [log["notes"][name] for log in logs if name in log["notes"]]
+        if found:
+            told[name] = found[0] if len(found) == 1 else _mean_note(found)
+    told["warnings"] = _warnings(plan, summary, len(reasons), told.get("stopped"))
+    return told
+
+
+def _mean_note(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of numbers that tasks noted; what is the same in all stays."""
+    first = notes[0]
+    return {
+        key: float(np.mean([note[key] for note in notes])) if isinstance(value, float) else value
+        for key, value in first.items()
+    }
+
+
+def _warnings(
+    plan: EncodingPlan, summary: Mapping[str, Any], n_targets: int, stopped: Mapping[str, int] | None
+) -> list[str]:
+    """Return the sentences that a user must see with a result."""
+    warnings = []
+    if summary["edge_share"] > EDGE_WARNING_SHARE:
+        warnings.append(
+            f"{summary['edge_share']:.0%} of the targets chose an alpha at an edge of the grid; widen it with --alphas."
+        )
+    unasked = {reason: n for reason, n in summary["masked"].items() if reason != REASONS[3]}
+    if unasked:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in unasked.items())
+        warnings.append(f"{sum(unasked.values()):,} of {n_targets:,} targets were masked: {reasons}.")
+    if summary["n_failed"]:
+        warnings.append(
+            f"{summary['n_failed']} candidates could not be factorised even in float64 at some alpha, and took no part."
+        )
+    if stopped:
+        warnings.append(
+            f"the time budget ended the search after {stopped['n_candidates_done']:,} of "
+            f"{stopped['n_candidates']:,} candidates; scores are those of the best so far."
+        )
+    if not plan.options.nested:
+        warnings.append("hyperparameters were chosen by the test score itself (--no-nested): scores are too good.")
+    return warnings

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Columns of activations that are in memory at once: 16,384 float32 columns of 3,600 TRs are 225 MiB.
 BLOCK_FEATURES = 16384
 
-# Kernels kept in memory while candidates mix them; at 3,600 TRs one takes 50 MiB.
-KERNEL_CACHE = 24
+# Kernels kept in memory while candidates mix them: ten of 3,600 TRs. The others come from the system's file cache.
+KERNEL_CACHE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> np.nda
     return average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}")
 
 
-def band_key(band: Band, group: SubjectGroup, options: KernelOptions) -> dict[str, Any]:
-    """Return everything that makes a band's kernel."""
+def band_key(layers: Sequence[LayerSource], group: SubjectGroup, options: KernelOptions) -> dict[str, Any]:
+    """Return everything that makes the kernel of one layer or of several that share a weight."""
     return {
-        "layers": [list(layer.digests) for layer in band.layers],
+        "layers": [list(layer.digests) for layer in layers],
         "timing": [[t.stimulus, t.grid.n_trs, t.grid.tr_s, t.grid.start_s] for t in group.timing],
         "delays": list(options.delays),
         "scaling": options.scaling,
@@ -103,54 +103,73 @@ def kernel_path(key: dict[str, Any]) -> str:
     return f"kernels/{digest(key)[:16]}"
 
 
-def ensure_band_kernels(
+def ensure_kernels(
     store: Store,
     bands: Sequence[Band],
     group: SubjectGroup,
     options: KernelOptions,
     *,
     progress: Progress = SILENT,
-) -> list[str]:
-    """Make the kernels that are not stored yet; return the node of each band.
+) -> tuple[list[str], list[str]]:
+    """Make the kernels that are not stored yet, of layers first; return the nodes of the bands and of their layers.
 
-    A band's kernel is the mean of its layers' kernels, each of mean diagonal 1.
+    A band's kernel is the mean of its layers' kernels, each of mean diagonal 1. So each layer's activations are read
+    once, whatever the bands.
     """
-    from brainsim.features.kernels import normalise_kernel
-
-    paths = [kernel_path(band_key(band, group, options)) for band in bands]
-    todo = [(band, path) for band, path in zip(bands, paths, strict=True) if not store.has(path)]
-    if not todo:
-        return paths
-    with progress.task("kernels", total=sum(len(band.layers) for band, _ in todo), unit="layers") as task:
-        for band, path in todo:
+    layers = [layer for band in bands for layer in band.layers]
+    layer_paths = {layer.name: kernel_path(band_key([layer], group, options)) for layer in layers}
+    todo = [layer for layer in layers if not store.has(layer_paths[layer.name])]
+    if todo:
+        with progress.task("kernels", total=len(todo), unit="layers") as task:
+            for layer in todo:
+                _write(store, layer_kernel(store, layer, group, options), [layer], layer.name, group, options)
+                task.advance()
+    paths = []
+    for band in bands:
+        paths.append(kernel_path(band_key(band.layers, group, options)))
+        if not store.has(paths[-1]):
             total = np.zeros((group.layout.n_rows, group.layout.n_rows))
             for layer in band.layers:
-                total += layer_kernel(store, layer, group, options)
-                task.advance()
-            store.write(
-                path,
-                type="kernel",
-                key=band_key(band, group, options),
-                arrays={"K": normalise_kernel(total, name=band.name)},
-                attributes={
-                    "band": band.name,
-                    "family": band.family,
-                    "layers": [layer.name for layer in band.layers],
-                    "layout": [[t.run, t.grid.n_trs] for t in group.timing],
-                    "delays": list(options.delays),
-                    "scaling": options.scaling,
-                    "n_features": sum(layer.n_features for layer in band.layers),
-                },
-            )
-    return paths
+                total += store.read(layer_paths[layer.name], "K")
+            _write(store, total, band.layers, band.name, group, options)
+    return paths, [layer_paths[layer.name] for layer in layers]
+
+
+def _write(
+    store: Store,
+    K: np.ndarray,
+    layers: Sequence[LayerSource],
+    name: str,
+    group: SubjectGroup,
+    options: KernelOptions,
+) -> None:
+    from brainsim.features.kernels import normalise_kernel
+
+    key = band_key(layers, group, options)
+    store.write(
+        kernel_path(key),
+        type="kernel",
+        key=key,
+        arrays={"K": normalise_kernel(K, name=name)},
+        attributes={
+            "band": name,
+            "family": layers[0].family,
+            "layers": [layer.name for layer in layers],
+            "layout": [[t.run, t.grid.n_trs] for t in group.timing],
+            "delays": list(options.delays),
+            "scaling": options.scaling,
+            "n_features": sum(layer.n_features for layer in layers),
+        },
+    )
 
 
 class StoredKernels(Sequence[np.ndarray]):
-    """Kernels that are read from the store when a candidate mixes them, a few kept in memory."""
+    """Kernels that are read from the store when a candidate mixes them, as many kept in memory as its bytes allow."""
 
     def __init__(self, store: Store, paths: Sequence[str]) -> None:
         self._paths = list(paths)
-        self._read = lru_cache(maxsize=KERNEL_CACHE)(lambda path: store.read(path, "K"))
+        n_bytes = 4 * int(store.info(paths[0]).arrays["K"][0][0]) ** 2 if paths else 1
+        self._read = lru_cache(maxsize=max(1, KERNEL_CACHE_BYTES // n_bytes))(lambda path: store.read(path, "K"))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -162,20 +181,3 @@ class StoredKernels(Sequence[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
-
-
-class LayerKernels(Sequence[np.ndarray]):
-    """Kernels of single layers, made from their activations when they are asked for, and not kept."""
-
-    def __init__(
-        self, store: Store, layers: Sequence[LayerSource], group: SubjectGroup, options: KernelOptions
-    ) -> None:
-        self._store, self._layers, self._group, self._options = store, layers, group, options
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return layer_kernel(self._store, self._layers[index], self._group, self._options)

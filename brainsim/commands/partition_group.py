@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, stream_masks
+from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
+from brainsim.commands.encoding_run import Analysis
 from brainsim.stats.intervals import crossed_row, interval_row
 from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
 
 if TYPE_CHECKING:
     from brainsim.store import Store
+    from brainsim.variance.lattice import SubsetPlan
+
+StreamNames = Mapping[str, Sequence[str]]
 
 INTERVAL = (
     "95 % interval of the mean, subjects and runs as random effects (product measure: subjects alone, Student's t)"
@@ -20,9 +24,7 @@ INTERVAL = (
 
 
 def group_tables(
-    families: Sequence[str],
-    arrays: Mapping[str, Mapping[str, np.ndarray]],
-    masks: Mapping[str, Mapping[str, np.ndarray]],
+    families: Sequence[str], lattice: SubsetPlan, arrays: Mapping[str, Mapping[str, np.ndarray]], streams: StreamNames
 ) -> dict[str, Any]:
     """Average parts over the targets of each stream, then over subjects and runs.
 
@@ -30,75 +32,105 @@ def group_tables(
     ----------
     families : sequence of str
         In the order of the arrays' rows.
+    lattice : SubsetPlan
+        Which subsets were scored.
     arrays : mapping
-        Subject -> array name -> array as in a partition's node.
-    masks : mapping
-        Subject -> stream -> ndarray of bool, (n_targets,).
+        Subject -> array name -> the arrays of a partition's node that begin with ``stream_`` or ``null_stream_``.
+    streams : mapping of str to sequence of str
+        Subject -> its streams, in the order of the arrays.
 
     Returns
     -------
     dict
-        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high, n_subjects and n_targets.
+        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high, n_subjects and n_targets, and p where
+        there are nulls.
     """
-    streams = list(dict.fromkeys(stream for by_stream in masks.values() for stream in by_stream))
-    subsets = subset_names(families)
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     joint: list[dict[str, Any]] = []
-    for stream in streams:
-        scores = _fold_scores(stream, arrays, masks)  # (n_subsets, n_subjects, n_runs)
-        for quantity, values in (("unique", unique_parts(scores)), ("shapley", shapley_values(scores))):
-            for family, value in zip(families, values, strict=True):
-                rows.append({"stream": stream, "family": family, "quantity": quantity, **crossed_row(value)})
-        for family, value in zip(families, _product_means(stream, arrays, masks), strict=True):
+    for stream in dict.fromkeys(stream for names in streams.values() for stream in names):
+        of_stream = _StreamScores(stream, arrays, streams)
+        scores = of_stream.by_fold()  # (n_subsets, n_subjects, n_runs)
+        for quantity, values in _quantities(scores, lattice).items():
+            chances = of_stream.p_values("null_stream_unique", values) if quantity == "unique" else []
+            for index, (family, value) in enumerate(zip(families, values, strict=True)):
+                p = {"p": chances[index]} if chances else {}
+                rows.append({"stream": stream, "family": family, "quantity": quantity, **crossed_row(value), **p})
+        for family, value in zip(families, of_stream.products(), strict=True):
             rows.append({"stream": stream, "family": family, "quantity": "product", **interval_row(value)})
-        for members, value in zip(subsets, commonality_parts(scores), strict=True):
-            parts.append({"stream": stream, "families": members, **crossed_row(value)})
-        joint.append({"stream": stream, **crossed_row(scores[-1])})
-    counts = {stream: sum(_n_valid(s, stream, arrays, masks) for s in masks) for stream in streams}
-    for row in (*rows, *parts, *joint):
-        row["n_targets"] = counts[row["stream"]]
+        if lattice.has_unique:
+            names = subset_names(families, lattice.part_masks)
+            for members, value in zip(names, commonality_parts(scores, lattice), strict=True):
+                parts.append({"stream": stream, "families": members, **crossed_row(value)})
+        chances = of_stream.p_values("null_stream_joint", scores[-1:])
+        joint.append({"stream": stream, **crossed_row(scores[-1]), **({"p": chances[0]} if chances else {})})
+        for row in (*rows, *parts, *joint):
+            row.setdefault("n_targets", of_stream.n_targets)
     return {"rows": rows, "parts": parts, "joint": joint, "interval": INTERVAL}
 
 
-def _fold_scores(
-    stream: str, arrays: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, Mapping[str, np.ndarray]]
-) -> np.ndarray:
-    """Return a stream's mean score of every subset, subject and run; NaN where a subject has no such stream.
-
-    Subjects with other numbers of runs than the first are averaged over runs first: then runs have no rows in common.
-    """
-    by_subject = {
-        subject: values["stream_subset_r2"][list(masks[subject]).index(stream)]
-        for subject, values in arrays.items()
-        if stream in masks[subject]
-    }
-    if len({scores.shape[1] for scores in by_subject.values()}) > 1:
-        by_subject = {subject: scores.mean(axis=1, keepdims=True) for subject, scores in by_subject.items()}
-    empty = np.full_like(next(iter(by_subject.values())), np.nan)
-    return np.stack([by_subject.get(subject, empty) for subject in arrays], axis=1).astype(np.float64)
+def _quantities(scores: np.ndarray, lattice: SubsetPlan) -> dict[str, np.ndarray]:
+    """Return what the subsets' scores tell of each family, (n_families, n_subjects, n_runs) each."""
+    found: dict[str, np.ndarray] = {}
+    if lattice.has_unique:
+        found["unique"] = unique_parts(scores, lattice)
+    if lattice.is_complete:
+        found["shapley"] = shapley_values(scores, lattice)
+    singles = [1 << family for family in range(lattice.n_families)]
+    if all(mask in lattice.masks for mask in singles):
+        found["alone"] = np.stack([scores[lattice.row(mask)] for mask in singles])
+    return found
 
 
-def _product_means(
-    stream: str, arrays: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, Mapping[str, np.ndarray]]
-) -> np.ndarray:
-    """Return each family's mean product measure over a stream's valid targets, (n_families, n_subjects)."""
-    means = []
-    for subject, values in arrays.items():
-        product = values["product"]
-        inside = masks[subject].get(stream, np.zeros(product.shape[1], bool)) & np.isfinite(product).all(axis=0)
-        means.append(product[:, inside].mean(axis=1) if inside.any() else np.full(len(product), np.nan))
-    return np.stack(means, axis=1)
+class _StreamScores:
+    """The scores of one stream over the subjects that have it."""
 
+    def __init__(self, stream: str, arrays: Mapping[str, Mapping[str, np.ndarray]], streams: StreamNames) -> None:
+        self._rows = {subject: list(streams[subject]).index(stream) for subject in arrays if stream in streams[subject]}
+        self._arrays = arrays
 
-def _n_valid(
-    subject: str,
-    stream: str,
-    arrays: Mapping[str, Mapping[str, np.ndarray]],
-    masks: Mapping[str, Mapping[str, np.ndarray]],
-) -> int:
-    mask = masks[subject].get(stream)
-    return 0 if mask is None else int((mask & np.isfinite(arrays[subject]["unique"]).all(axis=0)).sum())
+    def _take(self, name: str) -> dict[str, np.ndarray]:
+        return {subject: self._arrays[subject][name][row] for subject, row in self._rows.items()}
+
+    @property
+    def n_targets(self) -> int:
+        """Fitted targets of all subjects."""
+        return sum(int(n) for n in self._take("stream_n_targets").values())
+
+    def by_fold(self) -> np.ndarray:
+        """Return the mean score of every subset, subject and run; NaN where a subject has no such stream.
+
+        Subjects with other numbers of runs than the first are averaged over runs first: then runs have no rows in
+        common.
+        """
+        by_subject = self._take("stream_subset_r2")
+        if len({scores.shape[1] for scores in by_subject.values()}) > 1:
+            by_subject = {subject: scores.mean(axis=1, keepdims=True) for subject, scores in by_subject.items()}
+        return self._stack(by_subject)
+
+    def products(self) -> np.ndarray:
+        """Return each family's mean product measure, (n_families, n_subjects)."""
+        return self._stack(self._take("stream_product"))
+
+    def _stack(self, by_subject: Mapping[str, np.ndarray]) -> np.ndarray:
+        empty = np.full_like(next(iter(by_subject.values())), np.nan)
+        return np.stack([by_subject.get(subject, empty) for subject in self._arrays], axis=1).astype(np.float64)
+
+    def p_values(self, name: str, observed: np.ndarray) -> list[float]:
+        """Return how often the mean over subjects of null scores reaches the observed one; empty without nulls.
+
+        Parameters
+        ----------
+        name : str
+            Null means, (n_nulls,) or (n_families, n_nulls) per subject.
+        observed : ndarray, (n_quantities, n_subjects, n_runs)
+            The scores.
+        """
+        if any(name not in self._arrays[subject] for subject in self._rows):
+            return []
+        nulls = np.mean([np.atleast_2d(null) for null in self._take(name).values()], axis=0)  # (n_quantities, n_nulls)
+        means = np.nanmean(observed.reshape(len(observed), -1), axis=1)
+        return [float((1 + (null >= mean).sum()) / (1 + len(null))) for null, mean in zip(nulls, means, strict=True)]
 
 
 def group_key(keys: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -109,28 +141,31 @@ def group_key(keys: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def write_group(
     store: Store,
     plan: EncodingPlan,
+    lattice: SubsetPlan,
+    analysis: Analysis,
     path: str,
-    paths: Mapping[str, str],
     keys: Mapping[str, dict[str, Any]],
     *,
-    entry_z: float,
     overwrite: bool,
 ) -> dict[str, Any]:
     """Average the parts over targets and subjects, and keep the table."""
     key = group_key(keys)
     if result_is_done(store, path, key, overwrite=overwrite):
         return dict(store.info(path).attributes)
-    subjects = [s for group in plan.groups for s in group.subjects]
-    nodes = {s.name: store.info(paths[s.name]) for s in subjects}
-    arrays = {name: {a: store.read(node.path, a) for a in node.arrays} for name, node in nodes.items()}
+    nodes = {subject.name: store.info(analysis.paths[subject.name]) for subject in plan.subjects}
+    arrays = {
+        name: {a: store.read(node.path, a) for a in node.arrays if a.startswith(("stream_", "null_stream_"))}
+        for name, node in nodes.items()
+    }
+    streams = {subject.name: tuple(subject.targets.attributes["streams"]) for subject in plan.subjects}
     attributes = {
-        **group_tables(plan.families, arrays, {s.name: stream_masks(store, s) for s in subjects}),
+        **group_tables(plan.families, lattice, arrays, streams),
         "families": list(plan.families),
-        "dataset": plan.options.dataset,
-        "subjects": list(paths),
+        "dataset": plan.dataset,
+        "subjects": list(nodes),
         "warnings": [f"{name}: {w}" for name, node in nodes.items() for w in node.attributes["warnings"]],
-        "options": {**plan.options.record(), "entry_z": entry_z},
-        "sources": list(paths.values()),
+        "options": {**plan.record(), **analysis.options},
+        "sources": [node.path for node in nodes.values()],
     }
     store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
     return attributes

@@ -16,6 +16,7 @@ from himalaya.backend import get_backend, set_backend
 from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 from himalaya.scoring import correlation_score, r2_score
 
+from brainsim.core.errors import DeviceError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.runs import Fold
 from brainsim.encoding.best import SupportBest
@@ -24,6 +25,8 @@ from brainsim.encoding.best import SupportBest
 @contextmanager
 def himalaya_backend(name: str) -> Iterator[ModuleType]:
     """Set himalaya's global backend for a block and put the old one back, also after an exception."""
+    if name == "torch_cuda" and not torch.cuda.is_available():
+        raise DeviceError("himalaya's backend is torch_cuda; torch sees no CUDA device here.", hint="--backend torch")
     before = get_backend().name
     try:
         yield set_backend(name, on_error="raise")
@@ -73,21 +76,13 @@ def search_with_himalaya(
     with himalaya_backend(backend) as xp, progress.task("himalaya", total=n_folds, unit="folds") as task:
         for index, fold in enumerate(folds):
             train = np.setdiff1d(np.arange(n_rows), fold.excluded)
-            splits = [
-                (
-                    np.flatnonzero(~np.isin(train, other.excluded)),
-                    np.flatnonzero(np.isin(train, other.test)),
-                )
-                for at, other in enumerate(folds)
-                if at != index
-            ]
             deltas, duals, scores = solve_multiple_kernel_ridge_random_search(
                 xp.asarray(stack[:, train[:, None], train[None, :]]),
                 xp.asarray(Y[train]),
                 n_iter=xp.asarray(gammas),
                 alphas=xp.asarray(np.asarray(alphas, np.float32)),
                 score_func=r2_score,  # himalaya's default, the mean squared error, weighs noisy folds more
-                cv=splits,
+                cv=inner_splits(folds, index, train),
                 n_targets_batch=n_targets_batch,
                 return_weights="dual",
                 local_alpha=True,
@@ -104,6 +99,15 @@ def search_with_himalaya(
             candidate[index], alpha[index] = found
             task.advance()
     return SupportBest(*(torch.from_numpy(a) for a in (inner, r2, r, candidate, alpha)))
+
+
+def inner_splits(folds: Sequence[Fold], outer: int, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (training rows, validation rows) of every inner fold, as places in the outer training set."""
+    return [
+        (np.flatnonzero(~np.isin(train, fold.excluded)), np.flatnonzero(np.isin(train, fold.test)))
+        for at, fold in enumerate(folds)
+        if at != outer
+    ]
 
 
 def _identify(deltas: np.ndarray, log_gammas: np.ndarray, log_alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

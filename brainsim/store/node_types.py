@@ -86,7 +86,7 @@ for _row in (
             "shapley": _FAMILY_TARGETS,
             "product": _FAMILY_TARGETS,
         },
-        ("subset_r2", "unique", "parts"),
+        ("subset_r2",),
     ),
     NodeType("partition-group", "partitions/{name}/{dataset}/group"),
     NodeType(
@@ -97,5 +97,6 @@ for _row in (
     ),
     NodeType("rsa-group", "rsa/{name}/{dataset}/group"),
     NodeType("truth", "truth/{dataset}"),
+    NodeType("work", "work/{digest16}", {"reason": _TARGETS, "at_edge": _TARGETS}, ("reason", "at_edge")),
 ):
     NODE_TYPES.add(_row.name, _row)

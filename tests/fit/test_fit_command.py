@@ -180,7 +180,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cv": "blocks", "gap": 90}, "--gap"),
     ({"dataset": "single"}, "--cv blocks"),
     ({"scaling": "robust"}, "--scaling"),
-    ({"n_candidates": 0}, "--n-candidates"),
+    ({"n_candidates": -1}, "--n-candidates"),
     ({"n_targets_batch": 0}, "--n-targets-batch"),
     ({"concentration": (0.0,)}, "concentration"),
     ({"device": "tpu"}, "--device"),

@@ -1,0 +1,282 @@
+"""Turn a plan into tasks, run those that are missing, and put each subject together when its tasks are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from brainsim.commands.encoding_data import Subject, SubjectGroup, roi_names_of
+from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
+from brainsim.commands.encoding_results import assemble
+from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, progress_of_tasks, run_task
+from brainsim.core.errors import AlignmentError, InvalidValueError
+from brainsim.core.progress import SILENT, Progress
+from brainsim.core.provenance import digest
+
+if TYPE_CHECKING:
+    from brainsim.compute.cluster import ClusterOptions
+    from brainsim.store import Store
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done.
+
+    Parameters
+    ----------
+    keys : dict of str to dict
+        Subject -> what makes its result.
+    n_written, n_reused : int
+        Nodes made now, and found complete.
+    """
+
+    keys: dict[str, dict[str, Any]]
+    n_written: int
+    n_reused: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a verb adds to the plan.
+
+    Parameters
+    ----------
+    kind : str
+        Type of its nodes, and of its tasks.
+    paths : mapping of str to str
+        Subject -> node.
+    options : mapping
+        Its own options, for the key, the page and the tasks.
+    describe : mapping
+        Attributes that are the same for all subjects.
+    wants_layers : bool
+        Whether single layers are scored too.
+    """
+
+    kind: str
+    paths: Mapping[str, str]
+    options: Mapping[str, Any]
+    describe: Mapping[str, Any]
+    wants_layers: bool = False
+
+
+def result_keys(plan: EncodingPlan, analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Return what makes each subject's result."""
+    return {
+        subject.name: plan.result_key(analysis.kind, group, subject, analysis.options)
+        for group in plan.groups
+        for subject in group.subjects
+    }
+
+
+def write_missing(
+    store: Store,
+    plan: EncodingPlan,
+    analysis: Analysis,
+    *,
+    overwrite: bool,
+    dry_run: bool,
+    progress: Progress = SILENT,
+) -> Written:
+    """Run the tasks of the subjects whose result is missing, and write each subject when its tasks are done.
+
+    Raises
+    ------
+    InvalidValueError
+        Where a name is taken by another result, before anything is computed.
+    """
+    keys = result_keys(plan, analysis)
+    todo: list[SubjectGroup] = []
+    for group in plan.groups:
+        missing = tuple(
+            subject
+            for subject in group.subjects
+            if not result_is_done(store, analysis.paths[subject.name], keys[subject.name], overwrite=overwrite)
+        )
+        if missing:
+            todo.append(SubjectGroup(group.timing, missing))
+    n_todo = sum(len(group.subjects) for group in todo)
+    n_reused = len(plan.subjects) - n_todo
+    if dry_run or not todo:
+        return Written(keys, 0, n_reused)
+    cluster = cluster_options(plan)
+    tasks = [task for group in todo for task in _group_tasks(store, plan, group, analysis, keys, progress)]
+    tasks = _share_budget(plan, tasks)
+    _run(store, plan, todo, tasks, analysis, keys, cluster, overwrite=overwrite, progress=progress)
+    return Written(keys, n_todo, n_reused)
+
+
+def cluster_options(plan: EncodingPlan) -> ClusterOptions:
+    """Return where the tasks run.
+
+    Raises
+    ------
+    InvalidValueError
+        Words that the cluster does not know.
+    """
+    from dataclasses import fields
+
+    from brainsim.compute.cluster import ClusterOptions
+
+    options = plan.options
+    known = {field.name: field for field in fields(ClusterOptions) if field.name not in ("kind", "n_workers")}
+    words: dict[str, Any] = {}
+    for text in options.cluster_options:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise InvalidValueError(
+                f"--cluster-options has {text!r}; allowed are KEY=VALUE with the keys {', '.join(known)}.",
+                hint="--cluster-options queue=short,walltime=02:00:00",
+            )
+        default = known[name].default
+        if isinstance(default, tuple):
+            words[name] = (*words.get(name, ()), value)
+        elif isinstance(default, int):
+            if not value.isdecimal():
+                raise InvalidValueError(f"{name} is {value!r} in --cluster-options; it must be a whole number.")
+            words[name] = int(value)
+        else:
+            words[name] = value
+    n_workers = 0 if options.cluster == "threads" else options.n_workers
+    return ClusterOptions(kind=options.cluster, n_workers=n_workers, **words)
+
+
+def _group_tasks(
+    store: Store,
+    plan: EncodingPlan,
+    group: SubjectGroup,
+    analysis: Analysis,
+    keys: Mapping[str, dict[str, Any]],
+    progress: Progress,
+) -> Iterator[EncodingTask]:
+    """Make a group's kernels and yield its tasks."""
+    from brainsim.commands.kernels import ensure_kernels
+
+    kernels, layers = ensure_kernels(store, plan.bands, group, plan.kernel_options, progress=progress)
+    for parts in pack_parts(group, plan.options):
+        names = list(dict.fromkeys(part.subject for part in parts))
+        key = digest(
+            {
+                "results": [keys[name] for name in names],
+                "parts": [[part.subject, part.start, part.stop] for part in parts],
+            }
+        )
+        span = f" {parts[0].start + 1:,}-{parts[0].stop:,}" if len(parts) == 1 else ""
+        yield EncodingTask(
+            label=f"{analysis.kind} of {', '.join(names)}{span}",
+            kind=analysis.kind,
+            store=str(store.path),
+            work=f"work/{key[:16]}",
+            key=key,
+            parts=parts,
+            layout=group.layout,
+            tr_s=group.timing[0].grid.tr_s,
+            kernels=tuple(kernels),
+            layer_kernels=tuple(layers) if analysis.wants_layers else (),
+            band_groups=tuple(plan.band_groups()),
+            options=plan.options,
+            analysis=dict(analysis.options),
+        )
+
+
+def pack_parts(group: SubjectGroup, options: Any) -> Iterator[tuple[TaskPart, ...]]:
+    """Pack small subjects together and cut large ones into ranges of targets, at most a batch of them each.
+
+    Raises
+    ------
+    AlignmentError
+        A run whose number of targets differs from the subject's.
+    """
+    size = options.n_targets_batch
+    pack: list[TaskPart] = []
+    for subject in group.subjects:
+        n_targets = _n_targets(subject)
+        rois = tuple(roi_names_of(subject.targets, options.rois)) if options.rois else ()
+        bold = tuple(node.path for node in subject.bold)
+        parts = [
+            TaskPart(subject.name, subject.targets.path, bold, start, min(start + size, n_targets), rois)
+            for start in range(0, n_targets, size)
+        ]
+        if pack and (len(parts) > 1 or sum(part.n_targets for part in pack) + n_targets > size):
+            yield tuple(pack)
+            pack = []
+        if len(parts) > 1:
+            yield from ((part,) for part in parts)
+        else:
+            pack += parts
+    if pack:
+        yield tuple(pack)
+
+
+def _n_targets(subject: Subject) -> int:
+    n_targets = int(subject.targets.attributes["n_targets"])
+    for node in subject.bold:
+        n_columns = int(node.arrays["values"][0][1])
+        if n_columns != n_targets:
+            raise AlignmentError(
+                f"{node.path} has {n_columns} targets; {subject.targets.path} has {n_targets}.",
+                hint="ingest the subject again with --overwrite",
+            )
+    return n_targets
+
+
+def _share_budget(plan: EncodingPlan, tasks: Sequence[EncodingTask]) -> list[EncodingTask]:
+    """Divide the time over the tasks; workers that were not counted finish early rather than late."""
+    budget_s = plan.options.budget_s
+    if budget_s is None:
+        return list(tasks)
+    n_at_once = 1 if plan.options.cluster == "threads" else max(plan.options.n_workers, 1)
+    share = budget_s * min(n_at_once, len(tasks)) / len(tasks)
+    return [replace(task, budget_s=share) for task in tasks]
+
+
+def _run(
+    store: Store,
+    plan: EncodingPlan,
+    groups: Sequence[SubjectGroup],
+    tasks: Sequence[EncodingTask],
+    analysis: Analysis,
+    keys: Mapping[str, dict[str, Any]],
+    cluster: ClusterOptions,
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> None:
+    """Run tasks, and assemble every subject whose tasks are all done; work nodes go when nobody needs them any more."""
+    from brainsim.compute.cluster import run_tasks
+
+    group_of = {subject.name: group for group in groups for subject in group.subjects}
+    subject_of = {subject.name: subject for group in groups for subject in group.subjects}
+    tasks_of: dict[str, list[EncodingTask]] = {name: [] for name in subject_of}
+    for task in tasks:
+        for name in dict.fromkeys(part.subject for part in task.parts):
+            tasks_of[name].append(task)
+    waiting = {name: {task.work for task in own} for name, own in tasks_of.items()}
+    needed = {task.work: {part.subject for part in task.parts} for task in tasks}
+
+    def finish(task: EncodingTask, receipt: Receipt) -> None:
+        for name in list(dict.fromkeys(part.subject for part in task.parts)):
+            waiting[name].discard(receipt.work)
+            if waiting[name]:
+                continue
+            assemble(
+                store,
+                plan,
+                group_of[name],
+                subject_of[name],
+                path=analysis.paths[name],
+                kind=analysis.kind,
+                key=keys[name],
+                tasks=tasks_of[name],
+                attributes={**analysis.describe, "options": {**plan.record(), **analysis.options}},
+                overwrite=overwrite,
+            )
+            for own in tasks_of[name]:
+                needed[own.work].discard(name)
+                if not needed[own.work]:
+                    store.delete(own.work)
+
+    with progress_of_tasks(progress):
+        for task, receipt in run_tasks(run_task, tasks, options=cluster, progress=progress):
+            finish(task, receipt)

@@ -1,0 +1,155 @@
+"""Turn a task's inputs and a pool of mixtures into the best of every subset of families, by the chosen solver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+
+if TYPE_CHECKING:
+    from brainsim.encoding.best import SearchLog, SupportBest
+    from brainsim.encoding.candidates import CandidatePool
+    from brainsim.encoding.split import SplitScores
+    from brainsim.variance.lattice import SubsetPlan
+
+# A target whose best alpha is the largest one is saturated only if it is explained at all: noise wants infinity.
+EXPLAINED_R2 = 0.01
+
+
+@dataclass
+class Found:
+    """What a search found.
+
+    Parameters
+    ----------
+    inputs : TaskInputs
+        What was searched.
+    pool : CandidatePool
+        All mixtures that took part.
+    bests : dict of int to SupportBest
+        Best of each support; empty where himalaya searches each subset afresh.
+    log : SearchLog
+        What happened.
+    notes : dict
+        What must be told: the gain of refinement.
+    """
+
+    inputs: TaskInputs
+    pool: CandidatePool
+    bests: dict[int, SupportBest]
+    log: SearchLog
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gammas(self) -> np.ndarray:
+        """Weights of the mixtures, (n_candidates, n_bands)."""
+        return self.pool.gammas
+
+    def best_of(self, mask: int) -> SupportBest:
+        """Return the best for one subset."""
+        ((_, best),) = self.best_of_subsets([mask])
+        return best
+
+    def best_of_subsets(self, masks: Sequence[int], *, price: float = 0.0) -> Iterator[tuple[int, SupportBest]]:
+        """Yield the best for each subset, in order."""
+        from brainsim.encoding.competition import best_of_subsets
+
+        if self.inputs.task.options.solver == "loro":
+            yield from best_of_subsets(self.bests, masks, price=price)
+            return
+        for mask in masks:
+            yield mask, self._search_with_himalaya(mask)
+
+    def add_nulls(
+        self,
+        inputs: TaskInputs,
+        numbers: TaskNumbers,
+        *,
+        joint: SupportBest | None = None,
+        families: SubsetPlan | None = None,
+        price: float = 0.0,
+    ) -> None:
+        """Add p values and the null means of regions to a task's numbers, where nulls are asked for."""
+        if inputs.task.options.n_nulls:
+            from brainsim.commands.encoding_nulls import add_nulls
+
+            add_nulls(self, inputs, numbers, joint=joint, families=families, price=price)
+
+    def _search_with_himalaya(self, mask: int) -> SupportBest:
+        import torch
+
+        from brainsim.encoding.himalaya_solver import search_with_himalaya
+
+        inputs, options = self.inputs, self.inputs.task.options
+        inside = np.flatnonzero((self.pool.supports & ~mask) == 0)
+        best = search_with_himalaya(
+            inputs.Ks,
+            inputs.Y,
+            gammas=self.gammas[inside],
+            alphas=options.grid,
+            folds=inputs.folds,
+            backend=options.himalaya_backend,
+            n_targets_batch=options.n_targets_batch,
+            progress=inputs.progress,
+        )
+        best.candidate = torch.from_numpy(inside.astype(np.int32))[best.candidate.long()]
+        return best
+
+
+def search_pool(inputs: TaskInputs, pool: CandidatePool, *, label: str) -> Found:
+    """Score every mixture of a pool, and further ones around the best where that is asked for."""
+    from brainsim.encoding.best import SearchLog
+    from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.search import SearchOptions, search_supports
+
+    options = inputs.task.options
+    if options.solver != "loro":
+        done = SearchLog(n_candidates=pool.n_candidates, n_candidates_done=pool.n_candidates)
+        return Found(inputs, pool, {}, done)
+    folds = index_folds(inputs.folds, len(inputs.Y), nested=options.nested)
+    search = SearchOptions(n_workers=inputs.n_workers, time_budget_s=inputs.task.budget_s)
+    bests, log = search_supports(
+        inputs.Ks,
+        inputs.Y,
+        pool=pool,
+        alphas=options.grid,
+        folds=folds,
+        device=inputs.device,
+        options=search,
+        progress=inputs.progress,
+        label=label,
+    )
+    return Found(inputs, pool, bests, log)
+
+
+def split_bands(inputs: TaskInputs, gammas: np.ndarray, best: SupportBest) -> SplitScores:
+    """Split the score of what was chosen over the bands."""
+    from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.split import split_scores
+
+    options = inputs.task.options
+    return split_scores(
+        inputs.Ks,
+        inputs.Y,
+        gammas=gammas,
+        alphas=options.grid,
+        best=best,
+        folds=index_folds(inputs.folds, len(inputs.Y), nested=False),
+        device=inputs.device,
+        n_workers=inputs.n_workers,
+        progress=inputs.progress,
+    )
+
+
+def edge_shares(best: SupportBest, n_alphas: int) -> np.ndarray:
+    """Return each target's share of folds whose alpha sits at an edge of the grid although it is explained."""
+    if n_alphas < 3:
+        return np.zeros(best.alpha.shape[1])
+    low = best.alpha == 0
+    high = (best.alpha == n_alphas - 1) & (best.inner > EXPLAINED_R2)
+    shares: np.ndarray = (low | high).double().mean(dim=0).cpu().numpy()
+    return shares

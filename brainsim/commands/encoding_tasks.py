@@ -1,0 +1,356 @@
+"""Turn one task, the handles of some targets of some subjects, into their scores in a work node of the store.
+
+Tasks are what workers run: small, independent, and named by what makes their numbers. A task that a killed worker left
+behind is run again; one whose work node is complete is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from brainsim.commands.encoding_options import EncodingOptions, resolve_device
+from brainsim.commands.encoding_plan import make_folds
+from brainsim.core.progress import SILENT, Progress
+from brainsim.core.resources import memory_free_bytes, n_cores
+from brainsim.core.runs import Fold, RunLayout
+
+if TYPE_CHECKING:
+    from brainsim.encoding.best import SearchLog
+    from brainsim.store import Store
+
+# Why a target has no scores; 0 is fitted.
+REASONS = ("fitted", "not finite", "constant in a test fold", "outside the chosen ROIs")
+
+# What computes each kind of task; another analysis is one more file and one more line.
+COMPUTE = {
+    "fit": "brainsim.commands.fit_numbers:compute_fit",
+    "partition": "brainsim.commands.partition_numbers:compute_partition",
+}
+
+_progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
+
+
+@dataclass(frozen=True)
+class TaskPart:
+    """Some targets of one subject.
+
+    Parameters
+    ----------
+    subject : str
+        Its label.
+    targets : str
+        Node of its targets.
+    bold : tuple of str
+        Nodes of its runs.
+    start, stop : int
+        Range of targets, by their place in the node.
+    rois : tuple of str
+        The only ROIs whose targets are fitted; empty for all.
+    """
+
+    subject: str
+    targets: str
+    bold: tuple[str, ...]
+    start: int
+    stop: int
+    rois: tuple[str, ...] = ()
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class EncodingTask:
+    """What one worker needs to know: names and numbers, no arrays.
+
+    Parameters
+    ----------
+    label : str
+        What messages call it.
+    kind : str
+        A name of `COMPUTE`.
+    store : str
+        Path of the store.
+    work : str
+        Node that the task writes.
+    key : str
+        Digest of everything that makes its numbers.
+    parts : tuple of TaskPart
+        Targets, side by side.
+    layout : RunLayout
+        Rows of each run.
+    tr_s : float
+        Time between rows.
+    kernels, layer_kernels : tuple of str
+        Nodes of the bands' kernels, and of single layers to score alone.
+    band_groups : tuple of int
+        Family of each band.
+    options : EncodingOptions
+        How to search.
+    analysis : dict
+        Options of this kind of task.
+    budget_s : float, optional
+        Time after which the search stops.
+    """
+
+    label: str
+    kind: str
+    store: str
+    work: str
+    key: str
+    parts: tuple[TaskPart, ...]
+    layout: RunLayout
+    tr_s: float
+    kernels: tuple[str, ...]
+    layer_kernels: tuple[str, ...]
+    band_groups: tuple[int, ...]
+    options: EncodingOptions
+    analysis: dict[str, Any] = field(default_factory=dict)
+    budget_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a task did.
+
+    Parameters
+    ----------
+    work : str
+        The node with its scores.
+    n_fitted, n_targets : int
+        Targets with scores, and all.
+    seconds : float
+        Wall time; 0 where the node was there already.
+    """
+
+    work: str
+    n_fitted: int
+    n_targets: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What the numbers of a task are made from.
+
+    Parameters
+    ----------
+    task : EncodingTask
+        Options and names.
+    Ks, layer_Ks : sequence of ndarray, (n_rows, n_rows) each
+        Kernels of the bands, and of single layers; read when they are asked for.
+    Y : ndarray of float32, (n_rows, n_fitted)
+        BOLD of the targets that are fitted; no NaN.
+    folds : tuple of Fold
+        Outer folds.
+    regions : ndarray of float32, (n_regions, n_fitted)
+        1 where a target lies in a region: the ROIs and then the streams of each part in turn.
+    n_workers : int
+        Candidates that may be scored at once.
+    device : str
+        torch device.
+    progress : Progress
+        Where progress is told.
+    """
+
+    task: EncodingTask
+    Ks: Sequence[np.ndarray]
+    layer_Ks: Sequence[np.ndarray]
+    Y: np.ndarray
+    folds: tuple[Fold, ...]
+    regions: np.ndarray
+    n_workers: int
+    device: str
+    progress: Progress
+
+
+@dataclass
+class TaskNumbers:
+    """What a task computed.
+
+    Parameters
+    ----------
+    values : dict of str to ndarray, (..., n_fitted)
+        Scores per target.
+    at_edge : ndarray, (n_fitted,)
+        Share of folds whose alpha sits at an edge of the grid.
+    log : SearchLog
+        What happened in the search.
+    sums : dict of str to ndarray, (..., n_regions)
+        Sums over the targets of each region, of quantities that are too many to keep per target.
+    notes : dict
+        What else must be told of the result.
+    """
+
+    values: dict[str, np.ndarray]
+    at_edge: np.ndarray
+    log: SearchLog
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def progress_of_tasks(progress: Progress) -> Iterator[None]:
+    """Let tasks that run in this process tell their progress."""
+    token = _progress.set(progress)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
+
+
+def run_task(task: EncodingTask) -> Receipt:
+    """Compute one task, unless its work node is complete.
+
+    Parameters
+    ----------
+    task : EncodingTask
+        From `commands/encoding_run.py`.
+    """
+    from brainsim.store import Store
+
+    started = time.monotonic()
+    store = Store(task.store, mode="a")
+    n_targets = sum(part.n_targets for part in task.parts)
+    key = {"task": task.key}
+    if store.has(task.work, key=key):
+        return Receipt(task.work, int(store.info(task.work).attributes["n_fitted"]), n_targets, 0.0)
+    folds = make_folds(task.options, task.layout)
+    inputs, reasons = load_inputs(store, task, folds)
+    module, _, name = COMPUTE[task.kind].partition(":")
+    compute = cast(Callable[[TaskInputs], TaskNumbers], getattr(import_module(module), name))
+    numbers = compute(inputs)
+    is_fitted = reasons == 0
+    values = {**numbers.values, "at_edge": numbers.at_edge.astype(np.float32)}
+    arrays = {name: _spread(array, is_fitted) for name, array in values.items()}
+    arrays |= {f"sum_{name}": array for name, array in numbers.sums.items()}
+    arrays |= {"reason": reasons, "region_count": inputs.regions.sum(axis=1).astype(np.float64)}
+    n_fitted = int(is_fitted.sum())
+    store.write(
+        task.work,
+        type="work",
+        key=key,
+        arrays=arrays,
+        attributes={
+            "n_fitted": n_fitted,
+            "parts": [[part.subject, part.start, part.stop] for part in task.parts],
+            "values": list(values),
+            "sums": list(numbers.sums),
+            "log": describe_log(numbers.log),
+            "notes": numbers.notes,
+        },
+        overwrite=True,
+    )
+    return Receipt(task.work, n_fitted, n_targets, round(time.monotonic() - started, 3))
+
+
+def describe_log(log: SearchLog) -> dict[str, Any]:
+    """Return what happened in a search as plain numbers."""
+    return {
+        "n_factored": log.n_factored,
+        "n_float64": log.n_float64,
+        "n_candidates": log.n_candidates,
+        "n_candidates_done": log.n_candidates_done,
+        "failed": sorted({candidate for candidate, _ in log.failed}),
+    }
+
+
+def _spread(values: np.ndarray, is_fitted: np.ndarray) -> np.ndarray:
+    """Return values over all targets, NaN (or -1) where not fitted."""
+    fill = -1 if np.issubdtype(values.dtype, np.integer) else np.nan
+    out = np.full((*values.shape[:-1], len(is_fitted)), fill, dtype=values.dtype)
+    out[..., is_fitted] = values[..., : int(is_fitted.sum())]
+    return out
+
+
+def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tuple[TaskInputs, np.ndarray]:
+    """Read a task's BOLD and lay out what its numbers are made from.
+
+    Returns
+    -------
+    TaskInputs
+        Of the targets that can be fitted.
+    ndarray of uint8, (n_targets,)
+        Why each of the task's targets is fitted or not: a place in `REASONS`.
+    """
+    from brainsim.commands.kernels import StoredKernels
+
+    columns, reasons, regions = [], [], []
+    for part in task.parts:
+        Y, reason = _read_part(store, part, task.layout, folds)
+        membership = _regions_of(store, part)
+        columns.append(Y[:, reason == 0])
+        regions.append(membership[:, reason == 0])
+        reasons.append(reason)
+    Y = np.concatenate(columns, axis=1)
+    membership = np.zeros((sum(len(r) for r in regions), Y.shape[1]), np.float32)
+    row = column = 0
+    for block in regions:
+        membership[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    if Y.shape[1] == 0:
+        # So that a task without a single target that can be fitted has arrays of the right shape too.
+        Y, membership = np.zeros((len(Y), 1), np.float32), np.zeros((len(membership), 1), np.float32)
+    inputs = TaskInputs(
+        task=task,
+        Ks=StoredKernels(store, task.kernels),
+        layer_Ks=StoredKernels(store, task.layer_kernels),
+        Y=np.ascontiguousarray(Y, dtype=np.float32),
+        folds=folds,
+        regions=membership,
+        n_workers=_n_threads(task, *Y.shape),
+        device=resolve_device(task.options.device),
+        progress=_progress.get(),
+    )
+    return inputs, np.concatenate(reasons)
+
+
+def _read_part(store: Store, part: TaskPart, layout: RunLayout, folds: Sequence[Fold]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a part's BOLD, runs stacked, and why each of its targets is fitted or not."""
+    columns = slice(part.start, part.stop)
+    Y = np.empty((layout.n_rows, part.n_targets), np.float32)
+    is_finite = np.ones(part.n_targets, bool)
+    for node, rows in zip(part.bold, layout.slices, strict=True):
+        Y[rows] = store.read(node, "values", columns=columns)
+        is_finite &= store.read(node, "valid", rows=columns).astype(bool) & np.isfinite(Y[rows]).all(axis=0)
+    varies = np.ones(part.n_targets, bool)
+    for fold in folds:
+        varies &= np.ptp(Y[fold.test], axis=0) > 0  # where nothing varies there is nothing to explain
+    reason = np.where(is_finite, np.where(varies, 0, 2), 1).astype(np.uint8)
+    if part.rois:
+        names = list(store.info(part.targets).attributes["roi_names"])
+        chosen = [names.index(roi) for roi in part.rois]
+        is_inside = store.read(part.targets, "membership", rows=chosen, columns=columns).astype(bool).any(axis=0)
+        reason[~is_inside] = 3
+    return Y, reason
+
+
+def _regions_of(store: Store, part: TaskPart) -> np.ndarray:
+    """Return which of a part's targets lie in its ROIs and then its streams, float32 (n_regions, n_targets)."""
+    membership = store.read(part.targets, "membership", columns=slice(part.start, part.stop)).astype(bool)
+    attributes = store.info(part.targets).attributes
+    names = list(attributes["roi_names"])
+    streams = [membership[[names.index(roi) for roi in rois]].any(axis=0) for rois in attributes["streams"].values()]
+    return np.concatenate([membership, np.array(streams).reshape(len(streams), -1)]).astype(np.float32)
+
+
+def _n_threads(task: EncodingTask, n_rows: int, n_targets: int) -> int:
+    """Return how many candidates are scored at once: a GPU takes one, cores as many as there is memory for."""
+    if not resolve_device(task.options.device).startswith("cpu"):
+        return 1
+    # In float64 at worst: a kernel with its inverses (those that a climb keeps too), and the products with all targets.
+    per_thread = 8 * (6 * n_rows**2 + 4 * n_rows * n_targets)
+    cores = n_cores()
+    if task.options.cluster == "threads" and task.options.n_workers:
+        cores = min(cores, task.options.n_workers)
+    return max(1, min(cores, memory_free_bytes() // 2 // per_thread))

@@ -1,0 +1,104 @@
+"""Turn the inputs of one task into the scores of a fit: joint, per band, and of every layer alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+
+if TYPE_CHECKING:
+    from brainsim.encoding.candidates import CandidatePool
+
+
+def compute_fit(inputs: TaskInputs) -> TaskNumbers:
+    """Search one pool over all bands, and split the score of what was chosen over them."""
+    options = inputs.task.options
+    if options.solver == "himalaya-hyper-gradient":
+        numbers = _hyper_gradient(inputs)
+    else:
+        found = search_pool(inputs, fit_pool(inputs), label="fit")
+        best = found.best_of(1)
+        split = split_bands(inputs, found.gammas, best)
+        numbers = TaskNumbers(
+            values={
+                "r2": best.r2.mean(dim=0).cpu().numpy(),
+                "r": best.r.mean(dim=0).cpu().numpy(),
+                "r2_folds": best.r2.cpu().numpy(),
+                "r_folds": best.r.cpu().numpy(),
+                "split_r2": split.r2,
+                "weight": split.weight,
+                "alpha_index": best.alpha.cpu().numpy().astype(np.int16),
+            },
+            at_edge=edge_shares(best, len(options.grid)),
+            log=found.log,
+            notes=found.notes,
+        )
+        found.add_nulls(inputs, numbers)
+    numbers.sums["r2_folds"] = numbers.values["r2_folds"].astype(np.float64) @ inputs.regions.T.astype(np.float64)
+    if len(inputs.layer_Ks):
+        numbers.values["layer_r2"] = _layer_curves(inputs)
+    return numbers
+
+
+def _hyper_gradient(inputs: TaskInputs) -> TaskNumbers:
+    """Let himalaya descend in the weights of the bands; there is no pool, so no alpha and no candidate to tell of."""
+    from brainsim.encoding.best import SearchLog
+    from brainsim.encoding.himalaya_gradient import search_with_hyper_gradient
+
+    options = inputs.task.options
+    scores = search_with_hyper_gradient(
+        inputs.Ks,
+        inputs.Y,
+        folds=inputs.folds,
+        backend=options.himalaya_backend,
+        n_targets_batch=options.n_targets_batch,
+        seed=options.seed,
+        progress=inputs.progress,
+    )
+    values = {
+        "r2": scores.r2.mean(axis=0),
+        "r": scores.r.mean(axis=0),
+        "r2_folds": scores.r2,
+        "r_folds": scores.r,
+        "split_r2": scores.split_r2,
+        "weight": scores.weight,
+    }
+    return TaskNumbers(values=values, at_edge=np.zeros(scores.r2.shape[1]), log=SearchLog())
+
+
+def fit_pool(inputs: TaskInputs) -> CandidatePool:
+    """Draw the mixtures. A fit asks for the best one of all bands: one group, so that every candidate competes."""
+    from brainsim.encoding.candidates import draw_pool
+
+    options = inputs.task.options
+    return draw_pool(
+        [0] * len(inputs.Ks),
+        n_candidates=options.n_candidates,
+        concentration=options.concentration,
+        seed=options.seed,
+    )
+
+
+def _layer_curves(inputs: TaskInputs) -> np.ndarray:
+    """Return the test R2 of each layer alone, (n_layers, n_fitted)."""
+    from brainsim.encoding.candidates import single_bands
+    from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.search import SearchOptions, search_supports
+
+    options = inputs.task.options
+    pool = single_bands(len(inputs.layer_Ks))
+    bests, _ = search_supports(
+        inputs.layer_Ks,
+        inputs.Y,
+        pool=pool,
+        alphas=options.grid,
+        folds=index_folds(inputs.folds, len(inputs.Y), nested=options.nested),
+        device=inputs.device,
+        options=SearchOptions(n_workers=inputs.n_workers),
+        progress=inputs.progress,
+        label="layer curves",
+    )
+    return np.stack([bests[support].r2.mean(dim=0).cpu().numpy() for support in pool.supports.tolist()])
