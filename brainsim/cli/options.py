@@ -19,7 +19,7 @@ DEFAULT_STORE = "store/brainsim.zarr"
 INJECTED = ("progress",)
 
 # Options whose parameter's name would read badly with two dashes.
-RENAMED = {"n_blocks": "blocks", "families": "family", "streams": "stream"}
+RENAMED = {"n_blocks": "blocks", "n_folds": "folds", "n_nulls": "nulls", "families": "family", "streams": "stream"}
 
 # Parameters that are options even where a function takes them by position.
 ALWAYS_OPTIONS = ("store",)
@@ -32,9 +32,13 @@ UNITS = {
     "gap": "TRs",
     "n_blocks": "blocks",
     "n_candidates": "mixtures",
+    "n_folds": "groups of runs",
+    "n_nulls": "null data sets",
     "n_runs": "runs",
     "n_targets_batch": "targets",
     "n_trs": "TRs",
+    "n_workers": "workers",
+    "refine": "rounds",
 }
 
 # Characters of an option's name and value in help: longer lists of choices stand in the words beside them.

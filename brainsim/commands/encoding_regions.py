@@ -34,6 +34,7 @@ def roi_rows(rois: Sequence[str], arrays: Mapping[str, np.ndarray], told: Mappin
         for index, roi in enumerate(rois):
             n_targets = int(arrays["roi_n_targets"][index])
             if n_targets:
+                p = _p_value(arrays, index, quantity, family, told)
                 rows.append(
                     {
                         "roi": roi,
@@ -43,6 +44,7 @@ def roi_rows(rois: Sequence[str], arrays: Mapping[str, np.ndarray], told: Mappin
                         "low": None if low is None else float(low[index]),
                         "high": None if high is None else float(high[index]),
                         "n_targets": n_targets,
+                        **({} if p is None else {"p": p}),
                     }
                 )
     return rows
@@ -58,3 +60,18 @@ def _partition_scores(scores: np.ndarray, told: Mapping[str, Any]) -> list[tuple
         unique = unique_parts(np.moveaxis(scores, 1, 0), plan)  # (n_families, n_rois, n_folds)
         found += [("unique", family, part) for family, part in zip(families, unique, strict=True)]
     return found
+
+
+def _p_value(
+    arrays: Mapping[str, np.ndarray], roi: int, quantity: str, family: str | None, told: Mapping[str, Any]
+) -> float | None:
+    """Return how often a ROI's null mean reaches its mean; None without nulls."""
+    if "roi_null_joint" not in arrays:
+        return None
+    if quantity == "joint":
+        scores = arrays["roi_r2_folds"][roi] if "roi_r2_folds" in arrays else arrays["roi_subset_r2"][roi, -1]
+        null, observed = arrays["roi_null_joint"][roi], scores.mean()
+    else:
+        row = list(told["families"]).index(family)
+        null, observed = arrays["roi_null_unique"][roi, row], arrays["roi_tested_unique"][roi, row]
+    return float((1 + (null >= observed).sum()) / (1 + len(null)))

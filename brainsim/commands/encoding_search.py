@@ -100,10 +100,35 @@ class Found:
         return best
 
 
-def search_pool(inputs: TaskInputs, pool: CandidatePool, *, label: str) -> Found:
-    """Score every mixture of a pool, and further ones around the best where that is asked for."""
+def search_pool(
+    inputs: TaskInputs,
+    pool: CandidatePool,
+    *,
+    band_groups: Sequence[int],
+    masks: Sequence[int],
+    price: float = 0.0,
+    label: str,
+) -> Found:
+    """Score every mixture of a pool, and further ones around the best where that is asked for.
+
+    Parameters
+    ----------
+    pool : CandidatePool
+        Mixtures.
+    band_groups : sequence of int
+        Group of each band, as the pool was drawn with.
+    masks : sequence of int
+        Subsets of groups that will be compared, all groups last.
+    price : float
+        What each group costs in the competition.
+    label : str
+        What the bar says.
+    """
+    from dataclasses import asdict
+
     from brainsim.encoding.best import SearchLog
     from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.refinement import RefineOptions, refine
     from brainsim.encoding.search import SearchOptions, search_supports
 
     options = inputs.task.options
@@ -123,7 +148,25 @@ def search_pool(inputs: TaskInputs, pool: CandidatePool, *, label: str) -> Found
         progress=inputs.progress,
         label=label,
     )
-    return Found(inputs, pool, bests, log)
+    if not options.refine or log.is_stopped:
+        return Found(inputs, pool, bests, log)
+    refined = refine(
+        inputs.Ks,
+        inputs.Y,
+        bests,
+        pool,
+        band_groups=band_groups,
+        masks=masks,
+        alphas=options.grid,
+        folds=folds,
+        price=price,
+        refinement=RefineOptions(rounds=options.refine, seed=options.seed),
+        device=inputs.device,
+        options=search,
+        progress=inputs.progress,
+    )
+    log.add(refined.log)
+    return Found(inputs, refined.pool, refined.bests, log, {"gain": asdict(refined.gain)})
 
 
 def split_bands(inputs: TaskInputs, gammas: np.ndarray, best: SupportBest) -> SplitScores:

@@ -19,7 +19,7 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
     if options.solver == "himalaya-hyper-gradient":
         numbers = _hyper_gradient(inputs)
     else:
-        found = search_pool(inputs, fit_pool(inputs), label="fit")
+        found = search_pool(inputs, fit_pool(inputs), band_groups=[0] * len(inputs.Ks), masks=[1], label="fit")
         best = found.best_of(1)
         split = split_bands(inputs, found.gammas, best)
         numbers = TaskNumbers(

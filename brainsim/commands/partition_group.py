@@ -35,7 +35,7 @@ def group_tables(
     lattice : SubsetPlan
         Which subsets were scored.
     arrays : mapping
-        Subject -> array name -> the arrays of a partition's node that begin with ``stream_`` or ``null_stream_``.
+        Subject -> array name -> the arrays of a partition's node that begin with ``stream_``.
     streams : mapping of str to sequence of str
         Subject -> its streams, in the order of the arrays.
 
@@ -52,7 +52,7 @@ def group_tables(
         of_stream = _StreamScores(stream, arrays, streams)
         scores = of_stream.by_fold()  # (n_subsets, n_subjects, n_runs)
         for quantity, values in _quantities(scores, lattice).items():
-            chances = of_stream.p_values("null_stream_unique", values) if quantity == "unique" else []
+            chances = of_stream.p_values("null_unique", "tested_unique") if quantity == "unique" else []
             for index, (family, value) in enumerate(zip(families, values, strict=True)):
                 p = {"p": chances[index]} if chances else {}
                 rows.append({"stream": stream, "family": family, "quantity": quantity, **crossed_row(value), **p})
@@ -62,7 +62,7 @@ def group_tables(
             names = subset_names(families, lattice.part_masks)
             for members, value in zip(names, commonality_parts(scores, lattice), strict=True):
                 parts.append({"stream": stream, "families": members, **crossed_row(value)})
-        chances = of_stream.p_values("null_stream_joint", scores[-1:])
+        chances = of_stream.p_values("null_joint", None)
         joint.append({"stream": stream, **crossed_row(scores[-1]), **({"p": chances[0]} if chances else {})})
         for row in (*rows, *parts, *joint):
             row.setdefault("n_targets", of_stream.n_targets)
@@ -116,20 +116,23 @@ class _StreamScores:
         empty = np.full_like(next(iter(by_subject.values())), np.nan)
         return np.stack([by_subject.get(subject, empty) for subject in self._arrays], axis=1).astype(np.float64)
 
-    def p_values(self, name: str, observed: np.ndarray) -> list[float]:
+    def p_values(self, null: str, observed: str | None) -> list[float]:
         """Return how often the mean over subjects of null scores reaches the observed one; empty without nulls.
 
         Parameters
         ----------
-        name : str
-            Null means, (n_nulls,) or (n_families, n_nulls) per subject.
-        observed : ndarray, (n_quantities, n_subjects, n_runs)
-            The scores.
+        null : str
+            Name of the null means, (n_nulls,) or (n_families, n_nulls) per subject.
+        observed : str or None
+            Name of what was observed, (n_families,) per subject; the joint score by default.
         """
-        if any(name not in self._arrays[subject] for subject in self._rows):
+        if any(f"stream_{null}" not in self._arrays[subject] for subject in self._rows):
             return []
-        nulls = np.mean([np.atleast_2d(null) for null in self._take(name).values()], axis=0)  # (n_quantities, n_nulls)
-        means = np.nanmean(observed.reshape(len(observed), -1), axis=1)
+        nulls = np.mean([np.atleast_2d(values) for values in self._take(f"stream_{null}").values()], axis=0)
+        if observed is None:
+            means = np.array([np.mean([s[-1].mean() for s in self._take("stream_subset_r2").values()])])
+        else:
+            means = np.mean(list(self._take(f"stream_{observed}").values()), axis=0)
         return [float((1 + (null >= mean).sum()) / (1 + len(null))) for null, mean in zip(nulls, means, strict=True)]
 
 
@@ -154,7 +157,7 @@ def write_group(
         return dict(store.info(path).attributes)
     nodes = {subject.name: store.info(analysis.paths[subject.name]) for subject in plan.subjects}
     arrays = {
-        name: {a: store.read(node.path, a) for a in node.arrays if a.startswith(("stream_", "null_stream_"))}
+        name: {a: store.read(node.path, a) for a in node.arrays if a.startswith("stream_")}
         for name, node in nodes.items()
     }
     streams = {subject.name: tuple(subject.targets.attributes["streams"]) for subject in plan.subjects}

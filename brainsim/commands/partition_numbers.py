@@ -20,8 +20,15 @@ def compute_partition(inputs: TaskInputs) -> TaskNumbers:
     """Score one pool, let its mixtures compete in every planned subset, and take the parts."""
     task = inputs.task
     plan = partition_plan(task.band_groups, task.analysis["subsets"])
-    found = search_pool(inputs, partition_pool(inputs, plan), label="partition")
     price = task.analysis["entry_z"] ** 2 / len(inputs.Y)
+    found = search_pool(
+        inputs,
+        partition_pool(inputs, plan),
+        band_groups=task.band_groups,
+        masks=plan.masks,
+        price=price,
+        label="partition",
+    )
     scores = np.empty((len(plan.masks), inputs.Y.shape[1]), np.float32)
     correlations = np.empty_like(scores)
     regions = inputs.regions.T.astype(np.float64)  # (n_fitted, n_regions)

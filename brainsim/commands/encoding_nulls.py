@@ -1,0 +1,105 @@
+"""Turn what a task found into p values per target and null means per region."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsim.commands.encoding_search import Found
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+
+if TYPE_CHECKING:
+    from brainsim.encoding.best import SupportBest
+    from brainsim.encoding.nulls import ChosenModels
+    from brainsim.variance.lattice import SubsetPlan
+
+
+def add_nulls(
+    found: Found,
+    inputs: TaskInputs,
+    numbers: TaskNumbers,
+    *,
+    joint: SupportBest | None,
+    families: SubsetPlan | None,
+    price: float,
+) -> None:
+    """Add p values and the null means of regions to a task's numbers.
+
+    Parameters
+    ----------
+    joint : SupportBest, optional
+        A partition's best of all families; the only best of a fit by default.
+    families : SubsetPlan, optional
+        A partition's subsets; the unique part of each family is tested where they allow it.
+    price : float
+        What each family costs in the competition.
+    """
+    from brainsim.encoding.folds import index_folds
+    from brainsim.encoding.nulls import ChosenModels, draw_shifts, score_nulls
+
+    options, task = inputs.task.options, inputs.task
+    min_shift = max(1, ceil(options.null_shift_s / task.tr_s))
+    rows = draw_shifts(task.layout, n_nulls=options.n_nulls, min_shift=min_shift, seed=options.seed)
+    models = ChosenModels(
+        inputs.Ks,
+        found.gammas,
+        options.grid,
+        index_folds(inputs.folds, len(inputs.Y), nested=False),
+        inputs.device,
+        inputs.n_workers,
+    )
+    best = found.best_of(1) if joint is None else joint
+    regions = inputs.regions.T.astype(np.float64)
+    null = score_nulls(models, best, inputs.Y, rows, progress=inputs.progress)
+    numbers.values["p" if joint is None else "joint_p"] = p_values(null, best.r2.mean(dim=0).cpu().numpy())
+    numbers.sums["null_joint"] = null @ regions
+    numbers.notes["nulls"] = {
+        "n_nulls": options.n_nulls,
+        "min_shift_trs": min_shift,
+        "statistic": "test R2, mean over folds; for unique parts its gain by the family",
+    }
+    if families is not None and families.has_unique:
+        _test_families(found, inputs, numbers, models, rows, families, price)
+
+
+def _test_families(
+    found: Found,
+    inputs: TaskInputs,
+    numbers: TaskNumbers,
+    models: ChosenModels,
+    rows: np.ndarray,
+    families: SubsetPlan,
+    price: float,
+) -> None:
+    """Test each family's gain over the others: the best mixture with it against the best without it.
+
+    The best of all families may do without the family; then there would be nothing to test.
+    """
+    from brainsim.encoding.competition import best_of_subsets, best_with_group
+    from brainsim.encoding.nulls import predict_chosen, score_nulls
+
+    regions = inputs.regions.T.astype(np.float64)
+    p, nulls, gains = [], [], []
+    for family in range(families.n_families):
+        with_it = best_with_group(found.bests, family, within=families.full, price=price)
+        ((_, without),) = best_of_subsets(found.bests, [families.full & ~(1 << family)], price=price)
+        predicted = predict_chosen(models, without, inputs.Y)
+        left = inputs.Y - predicted
+        label = f"nulls of family {family + 1} of {families.n_families}"
+        null = score_nulls(models, with_it, left, rows, fixed=predicted, progress=inputs.progress, label=label)
+        null -= score_nulls(models, without, left, rows, fixed=predicted, progress=inputs.progress, label=label)
+        gain = (with_it.r2 - without.r2).mean(dim=0).cpu().numpy()
+        p.append(p_values(null, gain))
+        nulls.append(null @ regions)
+        gains.append(gain @ regions)
+    numbers.values["unique_p"] = np.stack(p)
+    numbers.sums["null_unique"] = np.stack(nulls)
+    numbers.sums["tested_unique"] = np.stack(gains)
+
+
+def p_values(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return how often chance reaches what was observed, the observation counted in, float32 (n_targets,)."""
+    p = (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
+    return np.where(np.isfinite(observed), p, np.nan).astype(np.float32)
