@@ -21,8 +21,6 @@ class ArrayReader:
     ----------
     store : Store
         Open for reading.
-    index : mapping of path to NodeInfo
-        Its nodes.
     nodes : sequence of NodeInfo
         The subjects' nodes.
     streams : sequence of str
@@ -76,7 +74,9 @@ class ArrayReader:
         """Return `means`, None where a subject lacks the array."""
         return self.means(array, turn=turn) if self.has(array) else None
 
-    def reduced(self, array: str, reduce: Callable[[np.ndarray, Masks, Sequence[str]], np.ndarray]) -> np.ndarray | None:
+    def reduced(
+        self, array: str, reduce: Callable[[np.ndarray, Masks, Sequence[str]], np.ndarray]
+    ) -> np.ndarray | None:
         """Return an (n_targets,) array reduced to streams, (n_subjects, n_streams), None where a subject lacks it."""
         if not self.has(array):
             return None
@@ -93,9 +93,7 @@ class ArrayReader:
     def take(self, array: str, stream: str) -> tuple[np.ndarray, ...]:
         """Return each subject's values of one stream's targets."""
         empty = np.zeros(0, np.float32)
-        return tuple(
-            v[m[stream]] if stream in m else empty for v, m in zip(self.read(array), self._masks, strict=True)
-        )
+        return tuple(v[m[stream]] if stream in m else empty for v, m in zip(self.read(array), self._masks, strict=True))
 
     def _read_rows(self, info: NodeInfo, array: str, rows: Sequence[int]) -> np.ndarray:
         if list(rows) == list(range(rows[0], rows[0] + len(rows))):

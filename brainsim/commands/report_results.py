@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from brainsim.commands.report_arrays import ArrayReader, read_masks, read_scores
 from brainsim.commands.report_sources import (
     choose_truths,
     describe_dataset,
@@ -16,6 +18,7 @@ from brainsim.commands.report_sources import (
     read_runs,
     read_truth,
 )
+from brainsim.report.caveats import EDGE_SHARE_LIMIT
 from brainsim.report.content import (
     Content,
     Estimate,
@@ -23,13 +26,12 @@ from brainsim.report.content import (
     Layer,
     NodeNote,
     PartitionSet,
+    RegionRow,
     RsaSet,
+    SearchNote,
 )
-from brainsim.report.reduce import order_streams, stream_masks, stream_means
+from brainsim.report.reduce import order_streams, significant, stream_means, stream_medians
 from brainsim.store import NodeInfo, Store
-
-ROWS_AT_ONCE = 64  # parts of nine families are 511 rows of every target; a block of 64 stays small
-EDGE_SHARE_LIMIT = 0.05  # above this share of targets at an end of the alpha grid, the grid was too narrow
 
 
 class ResultReader:
@@ -55,52 +57,46 @@ class ResultReader:
         """Add the fit of one name and dataset, one node per subject."""
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
-        masks = [self._masks(info) for info in nodes]
-        streams = order_streams([s for m in masks for s in m])
-        r = [self._store.read(info.path, "r") for info in nodes]
-        r2 = [self._store.read(info.path, "r2") for info in nodes]
+        reader, streams = self._reader(nodes)
         layers = _layers(first.get("layers", []))
-        has_layers = bool(layers) and all("layer_r2" in info.arrays for info in nodes)
-        has_split = all("split_r2" in info.arrays for info in nodes)
-        shares = [number(info.attributes.get("summary", {}).get("edge_share")) for info in nodes]
-        known = [s for s in shares if math.isfinite(s)]
+        has_layers = bool(layers) and reader.has("layer_r2")
         self._models |= dict.fromkeys(layer.model for layer in layers)
-        fit = FitSet(
-            name=name,
-            dataset=dataset,
-            subjects=subjects,
-            streams=streams,
-            r={s: _take(r, masks, s) for s in streams},
-            r2={s: _take(r2, masks, s) for s in streams},
-            bands=tuple(first.get("bands", [])),
-            band_families=tuple(first.get("band_families", [])),
-            split_r2=self._means(nodes, "split_r2", masks, streams) if has_split else None,
-            layers=layers if has_layers else (),
-            layer_r2=self._means(nodes, "layer_r2", masks, streams) if has_layers else None,
-            edge_share=float(np.mean(known)) if known else math.nan,
-            n_masked=sum(int(info.attributes.get("summary", {}).get("n_masked", 0)) for info in nodes),
-            n_folds=len(first.get("folds", [])),
-            options={**first.get("options", {}), **({"alphas": first["alphas"]} if first.get("alphas") else {})},
-        )
-        if fit.edge_share > EDGE_SHARE_LIMIT and not any("grid" in w for i in nodes for w in _texts(i)):
-            self._warn(
-                f"{100 * fit.edge_share:.1f} % of targets chose a penalty at an end of the alpha grid; widen it.",
-                f"fits/{name}/{dataset}",
+        self._fits.append(
+            FitSet(
+                name=name,
+                dataset=dataset,
+                subjects=subjects,
+                streams=streams,
+                r={s: reader.take("r", s) for s in streams},
+                r2={s: reader.take("r2", s) for s in streams},
+                bands=tuple(first.get("bands", [])),
+                band_families=tuple(first.get("band_families", [])),
+                split_r2=reader.means_if_there("split_r2"),
+                layers=layers if has_layers else (),
+                layer_r2=reader.means_if_there("layer_r2") if has_layers else None,
+                significant=reader.reduced("q", lambda q, m, s: stream_means(significant(q), m, s)),
+                normalised=reader.reduced("joint_normalised", stream_medians),
+                regions=_regions(nodes),
+                searches=self._searches(nodes, f"fits/{name}/{dataset}"),
+                n_folds=len(first.get("folds", [])),
+                options={**first.get("options", {}), **({"alphas": first["alphas"]} if first.get("alphas") else {})},
             )
-        self._fits.append(fit)
+        )
 
     def add_partition(self, nodes: Sequence[NodeInfo]) -> None:
         """Add the partition of one name and dataset, one node per subject, and its group node."""
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
-        masks = [self._masks(info) for info in nodes]
-        streams = order_streams([s for m in masks for s in m])
+        reader, streams = self._reader(nodes)
         families = tuple(str(f) for f in first["families"])
         self._models |= dict.fromkeys(m for models in first.get("family_models", {}).values() for m in models)
-        parts = tuple(tuple(str(f) for f in subset) for subset in first["subsets"])
-        unique = self._means(nodes, "unique", masks, streams)
-        full = max(range(len(parts)), key=lambda i: len(parts[i]))
-        joint = self._means(nodes, "subset_r2", masks, streams, rows=slice(full, full + 1))[..., 0]
+        subsets = [tuple(str(f) for f in subset) for subset in first["subsets"]]
+        parts = tuple(tuple(str(f) for f in part) for part in first.get("parts", subsets))
+        singles = [subsets.index((f,)) for f in families if (f,) in subsets]
+        shares = {
+            "joint": reader.reduced("joint_q", lambda q, m, s: stream_means(significant(q), m, s)),
+            "unique": reader.means_if_there("unique_q", turn=significant),
+        }
         group = self._group(nodes, "partition-group", f"partitions/{name}", dataset)
         order = {family: i for i, family in enumerate(families)}
         self._partitions.append(
@@ -110,13 +106,20 @@ class ResultReader:
                 subjects=subjects,
                 streams=streams,
                 families=families,
-                n_targets=self._count(nodes, "unique", masks, streams),
-                unique=unique,
-                joint=joint,
-                shapley=self._means_if_there(nodes, "shapley", masks, streams),
-                product=self._means_if_there(nodes, "product", masks, streams),
-                parts=parts,
-                part_values=self._means_if_there(nodes, "parts", masks, streams),
+                n_targets=reader.count("subset_r2"),
+                joint=reader.means("subset_r2", rows=[max(range(len(subsets)), key=lambda i: len(subsets[i]))])[..., 0],
+                unique=reader.means_if_there("unique"),
+                alone=reader.means("subset_r2", rows=singles) if len(singles) == len(families) else None,
+                shapley=reader.means_if_there("shapley"),
+                product=reader.means_if_there("product"),
+                parts=parts if reader.has("parts") else (),
+                part_values=reader.means_if_there("parts"),
+                n_subsets=len(subsets),
+                significant={quantity: share for quantity, share in shares.items() if share is not None},
+                normalised=reader.reduced("joint_normalised", stream_medians),
+                regions=_regions(nodes),
+                searches=self._searches(nodes, f"partitions/{name}/{dataset}"),
+                n_folds=len(first.get("folds", [])),
                 group={(w["quantity"], w["stream"], w["family"]): _estimate(w) for w in group.get("rows", [])},
                 group_joint={w["stream"]: _estimate(w) for w in group.get("joint", [])},
                 group_parts={
@@ -145,9 +148,9 @@ class ResultReader:
                 subjects=subjects,
                 streams=streams,
                 models=models,
-                model_score=self._scores(nodes, "model_score", streams),
+                model_score=read_scores(self._store, nodes, "model_score", streams),
                 layers=layers if has_layers else (),
-                layer_score=self._scores(nodes, "layer_score", streams) if has_layers else None,
+                layer_score=read_scores(self._store, nodes, "layer_score", streams) if has_layers else None,
                 group={(w["stream"], w["model"]): _estimate(w) for w in group.get("rows", [])},
                 ceilings={
                     w["stream"]: (number(w["lower"]), number(w["upper"]))
@@ -195,73 +198,31 @@ class ResultReader:
             datasets=tuple(describe_dataset(self._index, d) for d in datasets),
             systems=systems,
             nodes=tuple(_note(info) for info in self._used.values()),
-            warnings=tuple(_tell_warning(text, where) for text, where in self._warnings.items()),
+            warnings=_merge_warnings(self._warnings),
         )
 
     # -- arrays ----------------------------------------------------------------------------------------------------
 
-    def _masks(self, info: NodeInfo) -> dict[str, np.ndarray]:
-        """Return which targets of a subject's result each stream holds."""
-        _, _, dataset, subject = info.path.split("/", 3)
-        array = "unique" if "unique" in info.arrays else "r"
-        n_targets = info.arrays[array][0][-1]
-        targets = self._index.get(f"rois/{dataset}/{subject}")
-        attributes = targets.attributes if targets else {}
-        names = attributes.get("roi_names") or info.attributes.get("roi_names") or []
-        streams = info.attributes.get("streams") or attributes.get("streams") or {}
-        membership = None
-        if targets is not None and "membership" in targets.arrays:
-            membership = self._store.read(targets.path, "membership")
-            self._used.setdefault(targets.path, targets)
-        return stream_masks(names, membership, streams, n_targets)
-
-    def _means(
-        self,
-        nodes: Sequence[NodeInfo],
-        array: str,
-        masks: Sequence[Mapping[str, np.ndarray]],
-        streams: Sequence[str],
-        rows: slice | None = None,
-    ) -> np.ndarray:
-        """Return means over targets of an (n_rows, n_targets) array: (n_subjects, n_streams, n_rows)."""
-        subjects = []
-        for info, mask in zip(nodes, masks, strict=True):
-            n_rows = info.arrays[array][0][0]
-            start, stop, _ = (rows or slice(0, n_rows)).indices(n_rows)
-            blocks = [
-                stream_means(
-                    self._store.read(info.path, array, rows=slice(a, min(a + ROWS_AT_ONCE, stop))), mask, streams
-                )
-                for a in range(start, stop, ROWS_AT_ONCE)
-            ]
-            subjects.append(np.concatenate(blocks, axis=1))
-        return np.stack(subjects)
-
-    def _means_if_there(
-        self, nodes: Sequence[NodeInfo], array: str, masks: Sequence[Mapping[str, np.ndarray]], streams: Sequence[str]
-    ) -> np.ndarray | None:
-        there = all(array in info.arrays for info in nodes)
-        return self._means(nodes, array, masks, streams) if there else None
-
-    def _count(
-        self, nodes: Sequence[NodeInfo], array: str, masks: Sequence[Mapping[str, np.ndarray]], streams: Sequence[str]
-    ) -> np.ndarray:
-        """Return how many targets have a score: (n_subjects, n_streams)."""
-        counts = []
-        for info, mask in zip(nodes, masks, strict=True):
-            finite = np.isfinite(self._store.read(info.path, array, rows=slice(0, 1))[0])
-            counts.append([int(finite[mask[s]].sum()) if s in mask else 0 for s in streams])
-        return np.array(counts, np.int64)
-
-    def _scores(self, nodes: Sequence[NodeInfo], array: str, streams: Sequence[str]) -> np.ndarray:
-        """Return an (n_rows, n_streams) array of each subject: (n_subjects, n_streams, n_rows)."""
-        subjects = []
+    def _reader(self, nodes: Sequence[NodeInfo]) -> tuple[ArrayReader, tuple[str, ...]]:
+        """Return what reads the arrays of a result, and its streams."""
+        masks = []
         for info in nodes:
-            values = self._store.read(info.path, array)
-            column = {s: values[:, i] for i, s in enumerate(info.attributes["streams"])}
-            missing = np.full(len(values), np.nan)
-            subjects.append(np.stack([column.get(s, missing) for s in streams]))
-        return np.stack(subjects).astype(np.float64)
+            _, _, dataset, subject = info.path.split("/", 3)
+            targets = self._index.get(f"rois/{dataset}/{subject}")
+            if targets is not None:
+                self._used.setdefault(targets.path, targets)
+            masks.append(read_masks(self._store, info, targets))
+        streams = order_streams([s for m in masks for s in m])
+        return ArrayReader(self._store, nodes, streams, masks), streams
+
+    def _searches(self, nodes: Sequence[NodeInfo], where: str) -> tuple[SearchNote, ...]:
+        """Return what happened in each subject's search, and warn where the nodes do not do so themselves."""
+        notes = tuple(_search(info) for info in nodes)
+        shares = [note.edge_share for note in notes if math.isfinite(note.edge_share)]
+        share = float(np.mean(shares)) if shares else 0.0
+        if share > EDGE_SHARE_LIMIT and not any("grid" in w for info in nodes for w in _texts(info)):
+            self._warn(f"{100 * share:.1f} % of targets chose a penalty at an end of the alpha grid; widen it.", where)
+        return notes
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -307,26 +268,67 @@ def _layers(rows: Iterable[Mapping[str, Any]]) -> tuple[Layer, ...]:
     return tuple(Layer(str(w["model"]), str(w["layer"]), int(w["index"]), str(w["family"])) for w in rows)
 
 
-def _take(
-    values: Sequence[np.ndarray], masks: Sequence[Mapping[str, np.ndarray]], stream: str
-) -> tuple[np.ndarray, ...]:
-    empty = np.zeros(0, np.float32)
-    return tuple(v[m[stream]] if stream in m else empty for v, m in zip(values, masks, strict=True))
-
-
 def _estimate(row: Mapping[str, Any]) -> Estimate:
-    return Estimate(number(row["mean"]), number(row.get("low")), number(row.get("high")))
+    return Estimate(*(number(row.get(name)) for name in ("mean", "low", "high", "p")))
+
+
+def _regions(nodes: Sequence[NodeInfo]) -> tuple[RegionRow, ...]:
+    """Return the rows of ROIs of all subjects."""
+    return tuple(
+        RegionRow(
+            subject=info.path.rsplit("/", 1)[1],
+            region=str(row["roi"]),
+            quantity=str(row["quantity"]),
+            family=None if row.get("family") is None else str(row["family"]),
+            estimate=_estimate(row),
+            n_targets=int(row.get("n_targets", 0)),
+        )
+        for info in nodes
+        for row in info.attributes.get("roi_rows", [])
+    )
+
+
+def _search(info: NodeInfo) -> SearchNote:
+    """Return what one subject's node tells of its search."""
+    a = info.attributes
+    summary, stopped = a.get("summary", {}), a.get("stopped")
+    return SearchNote(
+        subject=info.path.rsplit("/", 1)[1],
+        n_fitted=int(summary.get("n_fitted", 0)),
+        n_masked=int(summary.get("n_masked", 0)),
+        masked={str(reason): int(n) for reason, n in summary.get("masked", {}).items()},
+        edge_share=number(summary.get("edge_share")),
+        n_candidates=int(summary.get("n_candidates", 0)),
+        n_factored=int(summary.get("n_factored", 0)),
+        n_float64=int(summary.get("n_float64", 0)),
+        n_failed=int(summary.get("n_failed", 0)),
+        stopped=None if not stopped else (int(stopped["n_candidates_done"]), int(stopped["n_candidates"])),
+        gain=a.get("gain") or {},
+        nulls=a.get("nulls") or {},
+    )
 
 
 def _texts(info: NodeInfo) -> list[str]:
     return [str(w) for w in info.attributes.get("warnings", [])]
 
 
-def _tell_warning(text: str, where: Sequence[str]) -> str:
-    places = [w for w in where if w]
-    if not places:
+def _merge_warnings(warnings: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return one line for each kind of warning: those that differ in their numbers alone are told once."""
+    kinds: dict[str, list[str]] = {}
+    for text in warnings:
+        kinds.setdefault(re.sub(r"\d[\d,.]*", "#", text), []).append(text)
+    lines = []
+    for texts in kinds.values():
+        where = [place for text in texts for place in warnings[text] if place]
+        lines.append(_tell_warning(texts[0], where, n_like_it=len(texts) - 1))
+    return tuple(lines)
+
+
+def _tell_warning(text: str, where: Sequence[str], *, n_like_it: int = 0) -> str:
+    if not where:
         return text
-    return f"{text} ({places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''})"
+    more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+    return f"{text} ({where[0]}{more}{', with other numbers' if n_like_it else ''})"
 
 
 def _tell_interval(group: Mapping[str, Any]) -> str:

@@ -27,11 +27,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with its interval; `low` and `high` are NaN where no interval is known."""
+    """One number with its interval and its p value; NaN where one is not known."""
 
     mean: float
     low: float = float("nan")
     high: float = float("nan")
+    p: float = float("nan")
 
     @property
     def has_interval(self) -> bool:
@@ -42,6 +43,57 @@ class Estimate:
     def excludes_zero(self) -> bool:
         """Whether the interval is known and lies on one side of zero."""
         return self.has_interval and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """One ROI of one subject: a quantity, and the family where it is a family's."""
+
+    subject: str
+    region: str
+    quantity: str
+    family: str | None
+    estimate: Estimate
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class SearchNote:
+    """What happened while one subject's result was searched.
+
+    Parameters
+    ----------
+    subject : str
+    n_fitted, n_masked : int
+        Targets with scores and without.
+    masked : mapping of reason to int
+        Why targets have none.
+    edge_share : float
+        Share of targets whose alpha lies at an end of the grid; NaN where unknown.
+    n_candidates : int
+        Candidates that there were; 0 where unknown.
+    n_factored, n_float64, n_failed : int
+        Factorisations, those that needed float64, and candidates that could not be factorised.
+    stopped : (int, int) or None
+        Candidates that were scored, of how many, where the time ran out.
+    gain : mapping
+        What refinement gained.
+    nulls : mapping
+        Number of null data sets, their least shift, and what was compared.
+    """
+
+    subject: str
+    n_fitted: int = 0
+    n_masked: int = 0
+    masked: Mapping[str, int] = field(default_factory=dict)
+    edge_share: float = float("nan")
+    n_candidates: int = 0
+    n_factored: int = 0
+    n_float64: int = 0
+    n_failed: int = 0
+    stopped: tuple[int, int] | None = None
+    gain: Mapping[str, Any] = field(default_factory=dict)
+    nulls: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,8 +112,13 @@ class FitSet:
         What the last axis of `layer_r2` stands for.
     layer_r2 : ndarray or None, (n_subjects, n_streams, n_layers)
         R2 of each layer alone, mean over targets.
-    edge_share : float
-        Share of targets whose alpha lies at an end of the grid; NaN where unknown.
+    significant : ndarray or None, (n_subjects, n_streams)
+        Share of targets with q of 0.05 or less.
+    normalised : ndarray or None, (n_subjects, n_streams)
+        R2 as a share of the targets' noise ceilings, median over targets.
+    regions : tuple of RegionRow
+    searches : tuple of SearchNote
+        One per subject.
     """
 
     name: str
@@ -75,8 +132,10 @@ class FitSet:
     split_r2: np.ndarray | None = None
     layers: tuple[Layer, ...] = ()
     layer_r2: np.ndarray | None = None
-    edge_share: float = float("nan")
-    n_masked: int = 0
+    significant: np.ndarray | None = None
+    normalised: np.ndarray | None = None
+    regions: tuple[RegionRow, ...] = ()
+    searches: tuple[SearchNote, ...] = ()
     n_folds: int = 0
     options: Options = field(default_factory=dict)
 
@@ -91,10 +150,21 @@ class PartitionSet:
         What variance is divided among.
     n_targets : ndarray of int, (n_subjects, n_streams)
         Targets with a finite score.
-    unique, shapley, product : ndarray, (n_subjects, n_streams, n_families)
-        Means over the stream's targets.
+    unique, shapley, product : ndarray or None, (n_subjects, n_streams, n_families)
+        Means over the stream's targets; None where it does not follow from the subsets that were scored.
     joint : ndarray, (n_subjects, n_streams)
         R2 of all families together.
+    alone : ndarray or None, (n_subjects, n_streams, n_families)
+        R2 of each family alone, where those subsets were scored.
+    n_subsets : int
+        Subsets that were scored.
+    significant : mapping of quantity to ndarray
+        Share of targets with q of 0.05 or less: "joint" (n_subjects, n_streams), "unique" with an axis of families.
+    normalised : ndarray or None, (n_subjects, n_streams)
+        Joint R2 as a share of the targets' noise ceilings, median over targets.
+    regions : tuple of RegionRow
+    searches : tuple of SearchNote
+        One per subject.
     parts : tuple of tuple of str
         Which families each part is shared by (one name: unique).
     part_values : ndarray, (n_subjects, n_streams, n_parts)
@@ -113,12 +183,19 @@ class PartitionSet:
     streams: tuple[str, ...]
     families: tuple[str, ...]
     n_targets: np.ndarray
-    unique: np.ndarray
     joint: np.ndarray
+    unique: np.ndarray | None = None
+    alone: np.ndarray | None = None
     shapley: np.ndarray | None = None
     product: np.ndarray | None = None
     parts: tuple[tuple[str, ...], ...] = ()
     part_values: np.ndarray | None = None
+    n_subsets: int = 0
+    significant: Mapping[str, np.ndarray] = field(default_factory=dict)
+    normalised: np.ndarray | None = None
+    regions: tuple[RegionRow, ...] = ()
+    searches: tuple[SearchNote, ...] = ()
+    n_folds: int = 0
     group: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
     group_joint: Mapping[str, Estimate] = field(default_factory=dict)
     group_parts: Mapping[tuple[str, tuple[str, ...]], Estimate] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet, Truth
-from brainsim.report.figures.partition import family_estimate, joint_estimate
+from brainsim.report.content import Content, Estimate, FitSet, PartitionSet, RsaSet, Truth
+from brainsim.report.figures.estimates import family_estimate, joint_estimate, main_quantity
 from brainsim.report.figures.scores import SHARES_ABOVE
-from brainsim.report.reduce import estimate_of
+from brainsim.report.reduce import FDR_LEVEL, estimate_of, over_subjects
 from brainsim.report.tables import format_cell, format_interval
 from brainsim.report.words import count, join_words
 
@@ -44,33 +45,65 @@ def write_summary(content: Content) -> tuple[str, ...]:
 
 
 def _tell_partition(p: PartitionSet, truth: Truth | None) -> list[str]:
-    unique = {(s, f): family_estimate(p, "unique", s, f) for s in p.streams for f in p.families}
+    quantity = main_quantity(p) or "unique"
+    cells = {(s, f): family_estimate(p, quantity, s, f) for s in p.streams for f in p.families}
     joint = {s: joint_estimate(p, s).mean for s in p.streams}
     known = {s: v for s, v in joint.items() if math.isfinite(v)}
-    finite = {c: e for c, e in unique.items() if math.isfinite(e.mean)}
-    if not known or not finite:
+    finite = {c: e for c, e in cells.items() if math.isfinite(e.mean)}
+    if not known:
         return [f"Partition {p.name}: no target has a score."]
     low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     span = f"R² = {format_cell(known[low])} ({low})"
     if high != low:
         span += f" to {format_cell(known[high])} ({high})"
-    best = max(finite, key=lambda c: finite[c].mean)
-    interval = f" {format_interval(finite[best].low, finite[best].high)}" if finite[best].has_interval else ""
     who = f"In {count(len(p.subjects), 'subject')}, the {count(len(p.families), 'family', 'families')} together"
     sentences = [f"{who} predict no stream better than its mean does: cross-validated {span}."]
     if known[high] > 0:
-        sentences = [
-            f"{who} explain {span}; the largest unique variance is that of {best[1]} in {best[0]}: ΔR² = "
-            f"{format_cell(finite[best].mean)}{interval}."
-        ]
-    if any(e.has_interval for e in finite.values()):
+        sentences = [f"{who} explain {span}{_tell_best(finite, quantity)}."]
+    if quantity == "unique" and any(e.has_interval for e in finite.values()):
         above = [c for c, e in finite.items() if e.low > 0]
         sentences.append(
             f"The interval of unique variance lies above zero in {len(above)} of {len(finite)} stream × family cells"
             + (f" ({join_words(f'{f} in {s}' for s, f in above)})." if 0 < len(above) <= MAX_NAMED else ".")
         )
-    if truth:
+    sentences += _tell_significance(p)
+    if truth and quantity == "unique":
         sentences += _tell_recovery(p, truth)
+    return sentences
+
+
+def _tell_best(finite: Mapping[tuple[str, str], Estimate], quantity: str) -> str:
+    """Return the cell with the largest value, as the end of a sentence."""
+    if not finite:
+        return ""
+    best = max(finite, key=lambda c: finite[c].mean)
+    interval = f" {format_interval(finite[best].low, finite[best].high)}" if finite[best].has_interval else ""
+    value = f"{format_cell(finite[best].mean)}{interval}"
+    if quantity == "unique":
+        return f"; the largest unique variance is that of {best[1]} in {best[0]}: ΔR² = {value}"
+    if quantity == "alone":
+        return f"; alone, {best[1]} explains most, in {best[0]}: R² = {value}"
+    return f"; the largest share is that of {best[1]} in {best[0]}: {value}"
+
+
+def _tell_significance(p: PartitionSet) -> list[str]:
+    joint, unique = p.significant.get("joint"), p.significant.get("unique")
+    sentences = []
+    if joint is not None:
+        shares = {s: 100 * float(v) for s, v in zip(p.streams, over_subjects(joint), strict=True)}
+        told = [f"{v:.0f} % in {s}" for s, v in shares.items() if math.isfinite(v)]
+        sentences.append(
+            f"The share of targets whose joint R² is above chance (false discovery rate {100 * FDR_LEVEL:g} %) is "
+            f"{join_words(told)}."
+        )
+    if unique is not None:
+        means = over_subjects(unique)
+        if np.isfinite(means).any():
+            s, f = np.unravel_index(int(np.nanargmax(means)), means.shape)
+            sentences.append(
+                f"Unique variance is significant in at most {100 * means[s, f]:.0f} % of a stream's targets "
+                f"({p.families[f]} in {p.streams[s]})."
+            )
     return sentences
 
 

@@ -12,8 +12,9 @@ from brainsim.report.references import REFERENCES, Reference, cite
 from brainsim.report.words import count, join_words
 
 SOLVERS = {
-    "loro": "one factorisation per candidate, exact for every outer and inner fold (loro)",
+    "loro": "one Cholesky factorisation per candidate, exact for every outer and inner fold (loro)",
     "himalaya-random-search": "the random search of himalaya",
+    "himalaya-hyper-gradient": "the hyper-gradient descent of himalaya, once per outer fold",
 }
 NO_SPACE = ("", "table", "array", "unknown")  # a table of targets lies nowhere
 
@@ -47,7 +48,16 @@ def write_methods(content: Content) -> Methods:
         used += ["dupre2022", "nunez2019"]
     for partition in content.partitions:
         paragraphs += _describe_partition(partition, told)
-        used += ["deheer2017", "groemping2007", "lex2014"]
+        if partition.unique is not None:
+            used += ["lescroart2015", "deheer2017"]
+        used += ["groemping2007"] * (partition.shapley is not None)
+        used += ["lex2014"] * any(len(part) > 1 for part in partition.parts)
+    results: list[FitSet | PartitionSet] = [*content.fits, *content.partitions]
+    for result in results:
+        statistics = describe_statistics(result)
+        if statistics is not None:
+            paragraphs.append(statistics.paragraph)
+            used += statistics.references
     for rsa in content.rsas:
         paragraphs.append(_describe_rsa(rsa))
         used += ["kriegeskorte2008", "nili2014"]
@@ -147,28 +157,42 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
     if options.get("n_candidates"):
         concentration = ", ".join(f"{c:g}" for c in options.get("concentration", ()))
         drawn = f"Dirichlet, concentration {concentration}" if concentration else "Dirichlet"
-        search.append(f"{options['n_candidates']:,} candidate weightings ({drawn})")
+        search.append(f"{options['n_candidates']:,} candidate weightings asked for ({drawn})")
     if alphas := options.get("alphas"):
         search.append(f"{len(alphas)} penalties from {min(alphas):.3g} to {max(alphas):.3g}")
     if search:
         seed = f", seed {options['seed']}" if options.get("seed") is not None else ""
         sentences.append(f"Search: {' × '.join(search)}{seed}")
+    if rounds := options.get("refine"):
+        sentences.append(
+            f"{count(int(rounds), 'round')} of further weightings were drawn around the best ones of each outer fold, "
+            "and competed in that fold"
+        )
     if solver := options.get("solver"):
         sentences.append(f"Solver: {SOLVERS.get(solver, solver)}")
     return sentences
 
 
 def _describe_cross_validation(options: Options, n_folds: int) -> str:
-    folds = f" ({n_folds} folds)" if n_folds else ""
-    if options.get("cv") == "blocks":
+    kind, folds = options.get("cv", "runs"), f" ({n_folds} folds)" if n_folds else ""
+    if kind == "blocks":
         gap = options.get("gap_trs", options.get("gap", 0))
+        what = (
+            f"over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap of {gap} TRs on either side "
+            "of a test block left out of training"
+        )
+    elif kind == "groups":
+        what = f"{options.get('n_folds', n_folds)}-fold over groups of whole runs"
+    else:
+        what = f"leave-one-run-out{folds}"
+    if not options.get("nested", True):
         return (
-            f"Cross-validation: nested, over {options.get('n_blocks', n_folds)} contiguous blocks of TRs, with a gap "
-            f"of {gap} TRs on either side of a test block left out of training"
+            f"Cross-validation: single-level, {what}; hyperparameters were chosen by the mean test score over folds, "
+            "the same for every fold, so scores are too good"
         )
     return (
-        f"Cross-validation: nested leave-one-run-out{folds}; hyperparameters for a test run were chosen on the other "
-        "runs alone, and scores are means over test runs"
+        f"Cross-validation: nested, {what}; hyperparameters for a test fold were chosen by cross-validation among the "
+        "other folds alone, and scores are means over test folds"
     )
 
 
@@ -180,31 +204,65 @@ def _describe_fit(fit: FitSet) -> Method:
 
 
 def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], str]) -> list[Method]:
-    m = len(partition.families)
-    estimator = tuple(describe_estimator(partition.options))
+    estimator = tuple(describe_estimator(partition.options, n_folds=partition.n_folds))
     same = [name for sentences, name in told.items() if set(estimator) <= set(sentences)]
     if same:
         estimator = (f"Regression, delays, cross-validation and search: as for the encoding model {same[0]}",)
     sentences = [
-        f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {count(m, 'family', 'families')} was "
-        f"computed per target, and variance was partitioned by inclusion and exclusion {cite('deheer2017')}",
+        _describe_subsets(partition),
         *estimator,
         "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then "
-        "random ones; each competes in every combination that contains its families",
+        "random ones; each is scored once and competes in every combination that contains its families",
         *_tell_entry(partition.options),
-        "Unique variance of a family f is what is lost without it",
     ]
     after = [
-        f"Shapley values {cite('groemping2007')} divide each shared part evenly among its families; they sum to the "
-        "joint R²",
         "Values are means over a stream's targets within each subject, then over subjects"
         + (f"; intervals: {partition.interval}" if partition.interval and partition.group else ""),
     ]
+    if partition.product is not None:
+        after.insert(
+            0,
+            "The product measure splits the joint model's R² over its families by the products of their predictions "
+            "with the responses; it is not unique variance",
+        )
+    if partition.shapley is not None:
+        after.insert(
+            0,
+            f"Shapley values {cite('groemping2007')} divide each shared part evenly among its families; they sum to "
+            "the joint R²",
+        )
+    heading = f"Partition of variance: {partition.name}"
+    if partition.unique is None:
+        return [Method(heading, " ".join(map(_sentence, [*sentences, *after])))]
+    sentences.append("Unique variance of a family f is what is lost without it")
     formula = "unique(f) = R²(all families) − R²(all families but f)"
     return [
-        Method(f"Partition of variance: {partition.name}", " ".join(map(_sentence, sentences))[:-1] + ":", formula),
+        Method(heading, " ".join(map(_sentence, sentences))[:-1] + ":", formula),
         Method("", " ".join(map(_sentence, after))),
     ]
+
+
+def _describe_subsets(partition: PartitionSet) -> str:
+    m = len(partition.families)
+    families = count(m, "family", "families")
+    if not partition.n_subsets or partition.n_subsets == 2**m - 1:
+        return (
+            f"The cross-validated R² of every one of the {2**m - 1:,} combinations of {families} was computed per "
+            "target, and variance was partitioned by inclusion and exclusion "
+            f"{cite('lescroart2015', 'deheer2017')}"
+        )
+    spec = str(partition.options.get("subsets", ""))
+    if partition.unique is None:
+        return (
+            f"The cross-validated R² of each of {families} alone and of all together was computed per target; unique "
+            "and shared parts do not follow from these"
+        )
+    order = spec.removeprefix("max-order=") if spec.startswith("max-order=") else "1"
+    return (
+        f"The cross-validated R² of all {families} and of every combination that lacks at most {order} of them "
+        f"({partition.n_subsets:,} of {2**m - 1:,}) was computed per target, and what up to {order} of them share was "
+        f"found by inclusion and exclusion {cite('lescroart2015', 'deheer2017')}"
+    )
 
 
 def _tell_entry(options: Mapping[str, Any]) -> list[str]:
@@ -232,6 +290,54 @@ def _describe_rsa(rsa: RsaSet) -> Method:
     if rsa.group and rsa.interval:
         sentences.append(f"Intervals: {rsa.interval}")
     return Method(f"Representational similarity: {rsa.name}", " ".join(map(_sentence, sentences)))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The paragraph about p, q and intervals of one result, and the references that it calls for."""
+
+    paragraph: Method
+    references: tuple[str, ...]
+
+
+def describe_statistics(result: FitSet | PartitionSet) -> Statistics | None:
+    """Return how p, q and intervals of ROIs were made; None where there are none."""
+    sentences: list[str] = []
+    used: list[str] = []
+    nulls = next((s.nulls for s in result.searches if s.nulls), None)
+    if nulls:
+        is_partition = isinstance(result, PartitionSet) and result.unique is not None
+        sentences += _describe_nulls(nulls, result.options, has_unique=is_partition)
+        used += ["phipson2010", "benjamini1995"] + ["freedman1983", "winkler2014"] * is_partition
+    if any(row.estimate.has_interval for row in result.regions):
+        sentences.append(
+            f"Intervals of ROIs are percentile bootstraps over runs {cite('efron1979')}: a subject's test runs were "
+            "drawn with replacement, and the ROI's mean was taken anew; nothing was fitted again"
+        )
+        used.append("efron1979")
+    if not sentences:
+        return None
+    return Statistics(Method(f"Statistics: {result.name}", " ".join(map(_sentence, sentences))), tuple(used))
+
+
+def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> list[str]:
+    n = int(nulls.get("n_nulls") or options.get("n_nulls") or 0)
+    shift, shift_s = nulls.get("min_shift_trs"), options.get("null_shift_s")
+    least = f" by at least {shift:g} TRs" if isinstance(shift, int | float) else ""
+    least += f" ({shift_s:g} s)" if least and isinstance(shift_s, int | float) else ""
+    unique = (
+        f" For unique variance, only the residuals of the model without the family were shifted, so that what the "
+        f"other families explain stayed in place {cite('freedman1983', 'winkler2014')}."
+        if has_unique
+        else ""
+    )
+    return [
+        f"Null distribution: {n:,} null data sets. In each, every run's responses were shifted circularly in time"
+        f"{least} against the features, which keeps their autocorrelation, with the hyperparameters that were chosen "
+        f"for the true responses.{unique}",
+        f"p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is the "
+        f"false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
+    ]
 
 
 def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -11,6 +11,9 @@ from brainsim.report.content import Estimate
 # The streams of the study in the order of the visual hierarchy; others follow in the order they come.
 STREAM_ORDER = ("early", "ventral", "lateral", "dorsal", "parietal_frontal")
 
+# Share of false discoveries among what is called significant.
+FDR_LEVEL = 0.05
+
 
 def order_streams(names: Sequence[str]) -> tuple[str, ...]:
     """Return each name once: the study's streams first, in the order of the hierarchy, then the others as they come."""
@@ -61,6 +64,23 @@ def stream_means(values: np.ndarray, masks: Mapping[str, np.ndarray], streams: S
     """Return the mean of (…, n_targets) over each stream's targets: (n_streams, …), NaN for a stream not there."""
     empty = np.zeros(values.shape[-1], bool)
     return np.stack([mean_over(values[..., masks.get(stream, empty)]) for stream in streams])
+
+
+def stream_medians(values: np.ndarray, masks: Mapping[str, np.ndarray], streams: Sequence[str]) -> np.ndarray:
+    """Return the median of (n_targets,) over each stream's targets: (n_streams,), NaN where there are none.
+
+    For ratios: where the divisor comes near zero, a mean over targets says nothing.
+    """
+    empty = np.zeros(values.shape[-1], bool)
+    inside = [values[masks.get(stream, empty)] for stream in streams]
+    finite = [v[np.isfinite(v)] for v in inside]
+    return np.array([np.median(v) if len(v) else np.nan for v in finite], np.float64)
+
+
+def significant(q: np.ndarray) -> np.ndarray:
+    """Return 1 where q is at most `FDR_LEVEL`, 0 where it is larger, NaN where there is none."""
+    told: np.ndarray = np.where(np.isfinite(q), (q <= FDR_LEVEL).astype(np.float64), np.nan)
+    return told
 
 
 def over_subjects(values: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ class Reference:
             "year": str(self.year),
             "url": self.link,
         }
+        fields = {name: value if name == "url" else value.replace("&", r"\&") for name, value in fields.items()}
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
         return f"@article{{{self.key},\n{lines}\n}}\n"
 
@@ -83,6 +84,62 @@ REFERENCES = {
             "Estimators of relative importance in linear regression based on variance decomposition",
             "The American Statistician 61, 139–147",
             "https://doi.org/10.1198/000313007X188252",
+        ),
+        Reference(
+            "lescroart2015",
+            "Lescroart et al., 2015",
+            "Lescroart, M. D.; Stansbury, D. E.; Gallant, J. L.",
+            2015,
+            "Fourier power, subjective distance, and object categories all provide plausible models of BOLD responses "
+            "in scene-selective visual areas",
+            "Frontiers in Computational Neuroscience 9, 135",
+            "https://doi.org/10.3389/fncom.2015.00135",
+        ),
+        Reference(
+            "freedman1983",
+            "Freedman & Lane, 1983",
+            "Freedman, D.; Lane, D.",
+            1983,
+            "A nonstochastic interpretation of reported significance levels",
+            "Journal of Business & Economic Statistics 1, 292–298",
+            "https://doi.org/10.1080/07350015.1983.10509354",
+        ),
+        Reference(
+            "winkler2014",
+            "Winkler et al., 2014",
+            "Winkler, A. M.; Ridgway, G. R.; Webster, M. A.; Smith, S. M.; Nichols, T. E.",
+            2014,
+            "Permutation inference for the general linear model",
+            "NeuroImage 92, 381–397",
+            "https://doi.org/10.1016/j.neuroimage.2014.01.060",
+        ),
+        Reference(
+            "phipson2010",
+            "Phipson & Smyth, 2010",
+            "Phipson, B.; Smyth, G. K.",
+            2010,
+            "Permutation P-values should never be zero: calculating exact P-values when permutations are randomly "
+            "drawn",
+            "Statistical Applications in Genetics and Molecular Biology 9, 39",
+            "https://doi.org/10.2202/1544-6115.1585",
+        ),
+        Reference(
+            "benjamini1995",
+            "Benjamini & Hochberg, 1995",
+            "Benjamini, Y.; Hochberg, Y.",
+            1995,
+            "Controlling the false discovery rate: a practical and powerful approach to multiple testing",
+            "Journal of the Royal Statistical Society B 57, 289–300",
+            "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
+        ),
+        Reference(
+            "efron1979",
+            "Efron, 1979",
+            "Efron, B.",
+            1979,
+            "Bootstrap methods: another look at the jackknife",
+            "The Annals of Statistics 7, 1–26",
+            "https://doi.org/10.1214/aos/1176344552",
         ),
         Reference(
             "kriegeskorte2008",

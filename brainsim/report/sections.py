@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from brainsim.report.caveats import list_caveats
 from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet
 from brainsim.report.figures.canvas import Drawing, drawing_style
+from brainsim.report.figures.estimates import main_quantity
+from brainsim.report.figures.joint import draw_joint, tabulate_joint
 from brainsim.report.figures.layers import draw_layer_curves, has_curves
-from brainsim.report.figures.partition import draw_joint, draw_parts, draw_recovery, draw_unique, tabulate_unique
+from brainsim.report.figures.partition import draw_families, draw_recovery, tabulate_families
+from brainsim.report.figures.parts import draw_parts
 from brainsim.report.figures.quality import draw_quality, tabulate_quality
+from brainsim.report.figures.regions import draw_regions, tabulate_regions
 from brainsim.report.figures.scores import draw_histograms, draw_split, tabulate_scores
+from brainsim.report.figures.significance import draw_significant
 from brainsim.report.figures.similarity import draw_similarity
 from brainsim.report.tables import Cell, Column, Table
 
@@ -19,12 +25,12 @@ Block = Drawing | Table
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the page and what stands below it."""
+    """One heading of the page and what stands below it: first what to know, then figures and tables."""
 
     key: str
     title: str
     blocks: tuple[Block, ...]
-    note: str = ""
+    points: tuple[str, ...] = ()
 
 
 def build_sections(content: Content) -> tuple[Section, ...]:
@@ -66,16 +72,28 @@ def _there(*blocks: Block | None) -> tuple[Block, ...]:
 def _partition_section(p: PartitionSet, content: Content, keys: _KeyMaker) -> Section:
     truth = content.truths.get(p.dataset)
     planted = truth is not None and any((s, f) in truth.unique for s in p.streams for f in p.families)
+    has_unique = p.unique is not None
+    quantity = main_quantity(p)
+    blocks: list[Block | None] = []
+    if quantity is not None:
+        blocks.append(draw_families(p, truth, quantity, key=keys.make(p.name, quantity)))
+        blocks.append(tabulate_families(p, truth, quantity, key=keys.make(p.name, quantity, "table")))
+    if truth is not None and planted and has_unique:
+        blocks.append(draw_recovery(p, truth, key=keys.make(p.name, "recovery")))
+    if p.significant:
+        blocks.append(draw_significant(p, key=keys.make(p.name, "significant")))
+    if has_unique:
+        blocks.append(draw_joint(p, truth, key=keys.make(p.name, "joint")))
+    blocks.append(tabulate_joint(p, key=keys.make(p.name, "joint", "table")))
+    blocks.append(draw_parts(p, truth, key=keys.make(p.name, "parts")))
+    if p.regions:
+        blocks.append(draw_regions(p.regions, key=keys.make(p.name, "rois")))
+        blocks.append(tabulate_regions(p.regions, key=keys.make(p.name, "rois", "table")))
     return Section(
         keys.make("partition", p.name, p.dataset),
         f"What each family explains: partition “{p.name}” of {p.dataset}",
-        _there(
-            draw_unique(p, truth, key=keys.make(p.name, "unique")),
-            tabulate_unique(p, truth, key=keys.make(p.name, "unique-table")),
-            draw_recovery(p, truth, key=keys.make(p.name, "recovery")) if truth is not None and planted else None,
-            draw_joint(p, truth, key=keys.make(p.name, "joint")),
-            draw_parts(p, truth, key=keys.make(p.name, "parts")),
-        ),
+        _there(*blocks),
+        list_caveats(p),
     )
 
 
@@ -92,21 +110,20 @@ def _fit_section(f: FitSet, keys: _KeyMaker) -> Section:
             y_label="Cross-validated R²",
             what="Cross-validated R² of each layer fitted alone, mean over the stream's targets.",
         )
-    notes = []
-    if f.n_masked:
-        notes.append(f"{f.n_masked:,} targets were masked (constant or NaN) and have no score.")
-    if f.edge_share == f.edge_share:
-        notes.append(f"{100 * f.edge_share:.1f} % of targets chose a penalty at an end of the grid.")
+    blocks: list[Block | None] = [
+        draw_histograms(f, key=keys.make(f.name, "scores")),
+        tabulate_scores(f, key=keys.make(f.name, "scores-table")),
+        curves,
+        draw_split(f, key=keys.make(f.name, "split")),
+    ]
+    if f.regions:
+        blocks.append(draw_regions(f.regions, key=keys.make(f.name, "rois")))
+        blocks.append(tabulate_regions(f.regions, key=keys.make(f.name, "rois", "table")))
     return Section(
         keys.make("fit", f.name, f.dataset),
         f"How well responses are predicted: encoding model “{f.name}” of {f.dataset}",
-        _there(
-            draw_histograms(f, key=keys.make(f.name, "scores")),
-            tabulate_scores(f, key=keys.make(f.name, "scores-table")),
-            curves,
-            draw_split(f, key=keys.make(f.name, "split")),
-        ),
-        " ".join(notes),
+        _there(*blocks),
+        list_caveats(f),
     )
 
 

@@ -13,12 +13,12 @@ MISSING = "n/a"  # as BIDS writes a missing value in a TSV
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in the TSV, its heading and digits on the page, and where it is shown."""
+    """One column: its name in the TSV, its heading and digits on the page, and where it is shown (or nowhere)."""
 
     name: str
     heading: str = ""
     digits: int = 3
-    where: Literal["both", "tsv", "page"] = "both"
+    where: Literal["both", "tsv", "page", "none"] = "both"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Table:
 
     def to_tsv(self) -> str:
         """Return the table as tab-separated text with a header; numbers to 6 significant digits."""
-        kept = [i for i, column in enumerate(self.columns) if column.where != "page"]
+        kept = [i for i, column in enumerate(self.columns) if column.where in ("both", "tsv")]
         lines = ["\t".join(self.columns[i].name for i in kept)]
         lines += ["\t".join(_plain(row[i]) for i in kept) for row in self.rows]
         return "\n".join(lines) + "\n"
@@ -57,7 +57,7 @@ class Table:
     @property
     def headings(self) -> tuple[tuple[str, bool], ...]:
         """Columns that the page shows: (heading, whether every cell is a number)."""
-        kept = [(i, c) for i, c in enumerate(self.columns) if c.where != "tsv"]
+        kept = [(i, c) for i, c in enumerate(self.columns) if c.where in ("both", "page")]
         return tuple((c.heading or c.name, all(_is_number(row[i]) for row in self.rows)) for i, c in kept)
 
     @property
@@ -69,7 +69,7 @@ class Table:
     @property
     def shown(self) -> tuple[tuple[tuple[str, bool], ...], ...]:
         """Rows as the page shows them: (text, whether it is a number)."""
-        kept = [i for i, column in enumerate(self.columns) if column.where != "tsv"]
+        kept = [i for i, column in enumerate(self.columns) if column.where in ("both", "page")]
         return tuple(
             tuple((format_cell(row[i], self.columns[i].digits), _is_number(row[i])) for i in kept) for row in self.rows
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -14,8 +15,10 @@ from brainsim.report.content import (
     Layer,
     NodeNote,
     PartitionSet,
+    RegionRow,
     RsaSet,
     RunQuality,
+    SearchNote,
     SystemNote,
     Truth,
 )
@@ -34,6 +37,7 @@ SYSTEMS = {
 }
 FAMILIES = ("static-cnn", "dynamic-cnn", "image-mae", "video-mae", "mvd")
 INTERVAL = "95 % bootstrap interval over subjects"
+REGIONS = ("V1", "V2", "V3", "hV4", "VO1", "VO2", "LO1", "LO2", "MT", "MST", "V3A", "V3B", "IPS0", "IPS1")
 OPTIONS = {
     "models": ["*"],
     "bands": "system",
@@ -50,6 +54,79 @@ OPTIONS = {
 def fake_layers() -> tuple[Layer, ...]:
     """Return the 104 layers of the nine systems."""
     return tuple(Layer(m, f"block.{i}", i, f) for m, (f, n) in SYSTEMS.items() for i in range(n))
+
+
+def fake_searches(n_subjects: int = 4, **changed: object) -> tuple[SearchNote, ...]:
+    """Return searches in which little went wrong; keywords change what they tell."""
+    told = {
+        "n_fitted": 437, "n_masked": 7, "masked": {"not finite": 2, "constant in a test fold": 5}, "edge_share": 0.031,
+        "n_candidates": 300, "n_factored": 4200, **changed,
+    }  # fmt: skip
+    return tuple(SearchNote(f"sub-{i + 1:02d}", **told) for i in range(n_subjects))  # type: ignore[arg-type]  # a fake
+
+
+def fake_regions(n_subjects: int = 4, *, seed: int = 0, families: tuple[str, ...] = FAMILIES) -> tuple[RegionRow, ...]:
+    """Return the joint score and each family's unique part of 14 ROIs, with intervals over runs."""
+    rng = np.random.default_rng(seed)
+    joint = rng.uniform(0.02, 0.25, len(REGIONS))
+    unique = rng.gamma(0.6, 0.02, (len(families), len(REGIONS)))
+    rows = []
+    for i in range(n_subjects):
+        for r, region in enumerate(REGIONS):
+            for family, size in ((None, joint[r]), *((f, unique[k, r]) for k, f in enumerate(families))):
+                mean = float(size + rng.normal(0, 0.008))
+                half = float(rng.uniform(0.005, 0.02))
+                quantity = "joint" if family is None else "unique"
+                estimate = Estimate(mean, mean - half, mean + half)
+                rows.append(RegionRow(f"sub-{i + 1:02d}", region, quantity, family, estimate, 30))
+    return tuple(rows)
+
+
+def fake_complete_partition(*, n_subjects: int = 4, seed: int = 0) -> tuple[PartitionSet, Truth]:
+    """Return a partition with everything that nulls, ceilings, ROIs, refinement and a time budget add."""
+    partition, truth = fake_partition(n_subjects=n_subjects, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    shape = partition.joint.shape
+    options = {**OPTIONS, "subsets": "all", "entry_z": 2.0, "n_nulls": 100, "null_shift_s": 20.0, "refine": 2,
+               "time_budget_s": 600.0, "nested": True}  # fmt: skip
+    searches = fake_searches(
+        n_subjects,
+        n_float64=12,
+        n_failed=1,
+        edge_share=0.073,
+        stopped=(212, 300),
+        gain={"rounds": 2, "n_candidates": 96, "inner_before": 0.101, "inner_after": 0.105, "r2_before": 0.0953,
+              "r2_after": 0.0961},
+        nulls={"n_nulls": 100, "min_shift_trs": 10, "statistic": "r2"},
+    )  # fmt: skip
+    p_values = {key: replace(e, p=float(rng.uniform(0.0099, 0.5))) for key, e in partition.group.items()}
+    unique = np.clip(10 * np.nan_to_num(np.asarray(partition.unique)) + rng.normal(0, 0.02, (*shape, 5)), 0, 1)
+    return (
+        replace(
+            partition,
+            alone=0.6 * partition.joint[..., None] * rng.uniform(0.2, 1, (*shape, 5)),
+            n_subsets=31,
+            significant={"joint": np.clip(4 * partition.joint, 0, 1), "unique": unique},
+            normalised=partition.joint / 0.3,
+            regions=fake_regions(n_subjects, seed=seed),
+            searches=searches,
+            group=p_values,
+            group_joint={s: replace(e, p=0.0099) for s, e in partition.group_joint.items()},
+            options=options,
+        ),
+        truth,
+    )
+
+
+def fake_singles(*, n_subjects: int = 4) -> PartitionSet:
+    """Return a partition for which each family alone and all together were scored, and nothing else."""
+    whole, _ = fake_complete_partition(n_subjects=n_subjects)
+    group = {("alone", s, f): Estimate(0.05, 0.02, 0.08) for s in whole.streams for f in whole.families}
+    return replace(
+        whole, unique=None, shapley=None, parts=(), part_values=None, n_subsets=6, group=group, group_parts={},
+        significant={"joint": whole.significant["joint"]}, regions=fake_regions(n_subjects, families=()),
+        options={**whole.options, "subsets": "singles"},
+    )  # fmt: skip
 
 
 def fake_partition(
@@ -134,8 +211,7 @@ def fake_fit(*, n_subjects: int = 4, seed: int = 0, streams: tuple[str, ...] = S
         split_r2=np.abs(rng.normal(0.03, 0.02, (n_subjects, len(streams), 9))),
         layers=layers,
         layer_r2=curve + rng.normal(0, 0.006, (n_subjects, *curve.shape)),
-        edge_share=0.031,
-        n_masked=7,
+        searches=fake_searches(n_subjects),
         n_folds=8,
         options=OPTIONS,
     )
@@ -224,8 +300,7 @@ def fake_table_study(*, seed: int = 0) -> Content:
         split_r2=(r**2)[None, None, :1],
         layers=(Layer("pixels", "pixels", 0, "low-level"),),
         layer_r2=np.full((1, 1, 1), 0.1),
-        edge_share=0.02,
-        n_masked=12,
+        searches=(SearchNote("sub-01", n_masked=12, edge_share=0.02),),
         n_folds=5,
         options={**OPTIONS, "delays": [2, 3, 4, 5, 6], "cv": "blocks", "n_blocks": 5, "gap_trs": 6, "bands": "system"},
     )

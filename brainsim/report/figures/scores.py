@@ -18,7 +18,7 @@ from brainsim.report.figures.canvas import (
     panels,
 )
 from brainsim.report.palette import INK, colour_families, order_families
-from brainsim.report.reduce import over_subjects
+from brainsim.report.reduce import FDR_LEVEL, over_subjects
 from brainsim.report.tables import Cell, Column, Table, format_cell
 from brainsim.report.words import count
 
@@ -27,17 +27,19 @@ SHARES_ABOVE = (0.2, 0.5)
 
 
 def tabulate_scores(fit: FitSet, *, key: str) -> Table:
-    """Return per stream: n, median and 90th percentile of r, mean R2, shares of targets above 0.2 and 0.5."""
+    """Return per stream: n, median and best r, mean R2, shares of targets above 0.2 and 0.5 and of significant ones."""
     rows: list[tuple[Cell, ...]] = []
-    for stream in fit.streams:
+    for s, stream in enumerate(fit.streams):
         r, r2 = _pool(fit.r[stream]), _pool(fit.r2[stream])
         n_subjects = sum(bool(np.isfinite(values).any()) for values in fit.r[stream])
         if not len(r):
-            rows.append((stream, n_subjects, 0, None, None, None, None, *(None for _ in SHARES_ABOVE)))
+            rows.append((stream, n_subjects, 0, None, None, None, None, *(None for _ in SHARES_ABOVE), None, None))
             continue
         above = [100.0 * float((r > t).mean()) for t in SHARES_ABOVE]
         counts = (float(np.median(r)), float(np.quantile(r, 0.9)), float(r.max()), float(r2.mean()))
-        rows.append((stream, n_subjects, len(r), *counts, *above))
+        share = None if fit.significant is None else 100 * float(over_subjects(fit.significant)[s])
+        normalised = None if fit.normalised is None else float(over_subjects(fit.normalised)[s])
+        rows.append((stream, n_subjects, len(r), *counts, *above, share, normalised))
     columns = (
         Column("stream", "Stream"),
         Column("n_subjects", "Subjects"),
@@ -47,8 +49,14 @@ def tabulate_scores(fit: FitSet, *, key: str) -> Table:
         Column("max_r", "Best r"),
         Column("mean_r2", "Mean R²"),
         *(Column(f"percent_above_{t:g}", f"r > {t:g} (%)", 1) for t in SHARES_ABOVE),
+        Column("percent_significant", f"q ≤ {FDR_LEVEL:g} (%)", 1, where="none" if fit.significant is None else "both"),
+        Column("r2_over_ceiling", "R² / noise ceiling (median)", where="none" if fit.normalised is None else "both"),
     )
     note = "r and R² are cross-validated, per target; targets are counted over all subjects, masked targets left out."
+    if fit.significant is not None:
+        note += " q: false discovery rate of R² over a subject's targets; its column is a mean over subjects."
+    if fit.normalised is not None:
+        note += " R² / noise ceiling: each target's R² over its own ceiling, median over targets, mean over subjects."
     return Table(key, "Prediction scores by stream", columns, tuple(rows), note)
 
 
