@@ -16,8 +16,11 @@ import torch
 from brainsim.core.errors import InvalidValueError
 from brainsim.encoding.best import SupportBest
 
-# What the integers of one tile of targets may take: 2,048 values of each of 511 supports.
-TILE_BYTES = 64 * 2**20
+# What the values of one tile of targets may take: 4,096 integers of each of 511 supports; larger tiles are slower.
+TILE_BYTES = 16 * 2**20
+
+# What the scores of the masks that are looked up at once may take.
+BLOCK_BYTES = 128 * 2**20
 
 _FIELDS = ("inner", "r2", "r", "candidate", "alpha")
 
@@ -51,9 +54,9 @@ def best_of_subsets(
     Returns
     -------
     iterator of (mask, SupportBest)
-        In the order of `masks`, one at a time; besides it and `bests` only two bytes per mask, fold and target are
-        held. What candidates compete by never falls from a subset to one that contains it; of equals the support with
-        the smaller mask wins.
+        In the order of `masks`; besides `bests`, two bytes per mask, fold and target are held, and two buffers of
+        bounded size. What candidates compete by never falls from a subset to one that contains it; of equals the
+        support with the smaller mask wins.
 
     Raises
     ------
@@ -96,21 +99,26 @@ def best_with_group(bests: Mapping[int, SupportBest], group: int, *, within: int
 def _look_up(
     bests: Mapping[int, SupportBest], supports: list[int], masks: list[int], price: float
 ) -> Iterator[tuple[int, SupportBest]]:
-    """Yield the winner's scores of each mask."""
+    """Yield the winner's scores of each mask, looked up for as many masks at once as `BLOCK_BYTES` hold."""
     if not masks:
         return
     shape = bests[supports[0]].inner.shape
     columns = {name: [getattr(bests[support], name).reshape(-1) for support in supports] for name in _FIELDS}
-    for mask, winners in zip(masks, _winners(bests, supports, masks, price), strict=True):
-        order = torch.argsort(winners, stable=True)
-        counts = torch.bincount(winners.int(), minlength=len(supports)).tolist()
-        values = {name: torch.empty_like(columns[name][0]) for name in _FIELDS}
-        for rank, places in enumerate(torch.split(order, counts)):
-            if counts[rank] == 0:
-                continue
+    winners = _winners(bests, supports, masks, price)
+    n_columns = winners.shape[1]
+    tile = max(1, TILE_BYTES // (4 * len(supports)))
+    n_block = max(1, BLOCK_BYTES // (4 * len(_FIELDS) * max(n_columns, 1)))
+    for first in range(0, len(masks), n_block):
+        block = slice(first, first + n_block)
+        found = {name: torch.empty_like(winners[block], dtype=columns[name][0].dtype) for name in _FIELDS}
+        for start in range(0, n_columns, tile):
+            part = slice(start, start + tile)
+            ranks = winners[block, part].long()
             for name in _FIELDS:
-                values[name][places] = columns[name][rank][places]
-        yield mask, SupportBest(*(values[name].reshape(shape) for name in _FIELDS))
+                there = torch.stack([values[part] for values in columns[name]])  # (n_supports, n_columns of the tile)
+                found[name][:, part] = there.gather(0, ranks)
+        for index, mask in enumerate(masks[block]):
+            yield mask, SupportBest(*(found[name][index].reshape(shape).clone() for name in _FIELDS))
 
 
 def _winners(bests: Mapping[int, SupportBest], supports: list[int], masks: list[int], price: float) -> torch.Tensor:

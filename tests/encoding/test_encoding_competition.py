@@ -73,6 +73,7 @@ def test_winners_are_those_of_merging_one_by_one(
     spec: str, n_levels: int, price: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(competition, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(competition, "BLOCK_BYTES", tile_bytes)
     bests = random_bests(range(1, 64), seed=n_levels, n_levels=n_levels)
     masks = subset_plan(6, spec).masks
     for found, expected in zip(
