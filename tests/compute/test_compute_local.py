@@ -30,12 +30,16 @@ def local(n_workers: int) -> ClusterOptions:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_behind() -> Iterator[None]:
+def _nothing_is_left_behind(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     environment = _environment()
-    folders = set(Path(tempfile.gettempdir()).glob("brainsim-workers-*"))
     yield
     assert [child.name() for child in workers_of(psutil.Process())] == []
-    assert set(Path(tempfile.gettempdir()).glob("brainsim-workers-*")) <= folders
+    assert list(folder.glob("brainsim-workers-*")) == []
     assert _environment() == environment
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
