@@ -90,9 +90,10 @@ def _tell_failed(searches: Sequence[SearchNote]) -> str:
     failed = [s for s in searches if s.n_failed]
     if not failed:
         return ""
+    most = max(s.n_failed for s in failed)
     return (
-        f"{_span([s.n_failed for s in failed])} candidates could not be factorised even in float64 at some penalty "
-        f"in {_subjects(failed, searches)}; they took no part there."
+        f"{'Up to ' if len(failed) > 1 else ''}{count(most, 'candidate')} could not be factorised even in float64 at "
+        f"some penalty in {_subjects(failed, searches)}, and took no part there."
     )
 
 

@@ -23,8 +23,9 @@ def write_title(content: Content) -> str:
         return content.title
     if content.partitions:
         p = content.partitions[0]
+        what = "Unique and shared variance of" if p.unique is not None else "Responses predicted by"
         return (
-            f"Unique and shared variance of {count(len(p.families), 'model family', 'model families')} "
+            f"{what} {count(len(p.families), 'model family', 'model families')} "
             f"in {count(len(p.streams), 'brain stream')}: {p.dataset}"
         )
     if content.fits:

@@ -52,12 +52,9 @@ def write_methods(content: Content) -> Methods:
             used += ["lescroart2015", "deheer2017"]
         used += ["groemping2007"] * (partition.shapley is not None)
         used += ["lex2014"] * any(len(part) > 1 for part in partition.parts)
-    results: list[FitSet | PartitionSet] = [*content.fits, *content.partitions]
-    for result in results:
-        statistics = describe_statistics(result)
-        if statistics is not None:
-            paragraphs.append(statistics.paragraph)
-            used += statistics.references
+    for paragraph, references in _describe_statistics([*content.fits, *content.partitions]):
+        paragraphs.append(paragraph)
+        used += references
     for rsa in content.rsas:
         paragraphs.append(_describe_rsa(rsa))
         used += ["kriegeskorte2008", "nili2014"]
@@ -269,7 +266,7 @@ def _tell_entry(options: Mapping[str, Any]) -> list[str]:
     z = options.get("entry_z")
     if not z:
         return []
-    return [f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 - R²) / n (n TRs)"]
+    return [f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 − R²) / n (n TRs)"]
 
 
 def _describe_rsa(rsa: RsaSet) -> Method:
@@ -292,16 +289,25 @@ def _describe_rsa(rsa: RsaSet) -> Method:
     return Method(f"Representational similarity: {rsa.name}", " ".join(map(_sentence, sentences)))
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """The paragraph about p, q and intervals of one result, and the references that it calls for."""
+def _describe_statistics(results: Sequence[FitSet | PartitionSet]) -> list[tuple[Method, list[str]]]:
+    """Return how p, q and intervals of ROIs were made, once for all results that have them alike, with references."""
+    told: dict[tuple[str, ...], list[str]] = {}
+    cited: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        sentences, references = _statistics_of(result)
+        if sentences:
+            told.setdefault(tuple(sentences), []).append(result.name)
+            cited[tuple(sentences)] = references
+    return [
+        (
+            Method(f"Statistics: {join_words(dict.fromkeys(names))}", " ".join(map(_sentence, sentences))),
+            cited[sentences],
+        )
+        for sentences, names in told.items()
+    ]
 
-    paragraph: Method
-    references: tuple[str, ...]
 
-
-def describe_statistics(result: FitSet | PartitionSet) -> Statistics | None:
-    """Return how p, q and intervals of ROIs were made; None where there are none."""
+def _statistics_of(result: FitSet | PartitionSet) -> tuple[list[str], list[str]]:
     sentences: list[str] = []
     used: list[str] = []
     nulls = next((s.nulls for s in result.searches if s.nulls), None)
@@ -315,9 +321,7 @@ def describe_statistics(result: FitSet | PartitionSet) -> Statistics | None:
             "drawn with replacement, and the ROI's mean was taken anew; nothing was fitted again"
         )
         used.append("efron1979")
-    if not sentences:
-        return None
-    return Statistics(Method(f"Statistics: {result.name}", " ".join(map(_sentence, sentences))), tuple(used))
+    return sentences, used
 
 
 def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> list[str]:
@@ -326,15 +330,17 @@ def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> li
     least = f" by at least {shift:g} TRs" if isinstance(shift, int | float) else ""
     least += f" ({shift_s:g} s)" if least and isinstance(shift_s, int | float) else ""
     unique = (
-        f" For unique variance, only the residuals of the model without the family were shifted, so that what the "
-        f"other families explain stayed in place {cite('freedman1983', 'winkler2014')}."
+        " For the unique part of a family, the best weighting that uses the family was compared with the best one that "
+        "does not, and only what the others' cross-validated prediction leaves of the responses was shifted, so that "
+        f"what they explain stayed in place {cite('freedman1983', 'winkler2014')}."
         if has_unique
         else ""
     )
     return [
         f"Null distribution: {n:,} null data sets. In each, every run's responses were shifted circularly in time"
-        f"{least} against the features, which keeps their autocorrelation, with the hyperparameters that were chosen "
-        f"for the true responses.{unique}",
+        f"{least} against the features, all targets alike, which keeps autocorrelation and what targets have in "
+        "common; models were trained anew, with the hyperparameters that were chosen for the true responses."
+        f"{unique}",
         f"p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is the "
         f"false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
     ]

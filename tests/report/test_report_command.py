@@ -333,3 +333,61 @@ def test_rsa_nodes_become_bars_with_ceilings_and_layer_curves(tmp_path: Path) ->
     assert (rows["early", "mine"]["ceiling_upper"], rows["dorsal", "mine"]["ceiling_upper"]) == ("0.6", "n/a")
     assert {Path(f).stem for f in summary.figures} == {"geo-similarity", "geo-rsa-layers"}
     assert "closer than 8\u00a0s were left out" in Path(summary.page).read_text()
+
+
+def write_partition(store: Store, subject: str, *, spec: str, arrays: dict[str, np.ndarray], **told: Any) -> None:
+    subsets = [["low-level"], ["made-up"], FAMILIES]
+    store.write(
+        f"partitions/new/toy/{subject}",
+        type="partition",
+        key={"subject": subject},
+        arrays=arrays,
+        attributes={
+            "families": FAMILIES, "subsets": subsets, "parts": [], "roi_names": ROIS, "streams": STREAMS,
+            "options": {**OPTIONS, "subsets": spec}, "warnings": [], "sources": [], **told,
+        },
+    )  # fmt: skip
+
+
+def test_each_family_alone_q_values_and_ceilings_are_read(toy: Path, tmp_path: Path) -> None:
+    store = Store(toy, mode="a")
+    rng = np.random.default_rng(0)
+    q = {s: rng.uniform(0, 0.1, N_TARGETS).astype(np.float32) for s in ("sub-01", "sub-02")}
+    for subject in q:
+        q[subject][4] = np.nan
+        arrays = {
+            "subset_r2": subject_values(subject, 3),
+            "joint_q": q[subject],
+            "joint_normalised": 2 * subject_values(subject, 3)[2],
+        }
+        rows = [
+            {"roi": "V1", "family": None, "quantity": "joint", "mean": 0.2, "low": 0.1, "high": 0.3, "n_targets": 9},
+            {"roi": "V2", "family": None, "quantity": "joint", "mean": 0.1, "low": None, "high": None, "n_targets": 9},
+        ]
+        write_partition(
+            store, subject, spec="all", arrays=arrays, roi_rows=rows,
+            summary={"n_fitted": 29, "n_masked": 1, "masked": {"not finite": 1}, "edge_share": 0.0, "n_float64": 3,
+                     "n_factored": 60, "n_failed": 0},
+            stopped={"n_candidates_done": 40, "n_candidates": 60}, nulls={"n_nulls": 1000, "min_shift_trs": 10},
+            warnings=[f"{len(subject) + int(subject[-1])} candidates could not be factorised."],
+        )  # fmt: skip
+    summary = report(store=toy, out=tmp_path / "out", fits=(), partitions=["new"])
+    text = Path(summary.page).read_text().replace("\u00a0", " ")
+    alone = {(r["stream"], r["family"]): r for r in read_table(tmp_path / "out" / "tables" / "new-alone-table.tsv")}
+    expected = [subject_values(s, 3)[1, 20:].mean() for s in q]
+    assert float(alone["dorsal", "made-up"]["alone_r2"]) == pytest.approx(np.mean(expected), rel=1e-4)
+    joint = {r["stream"]: r for r in read_table(tmp_path / "out" / "tables" / "new-joint-table.tsv")}
+    share = np.mean([np.mean([v <= 0.05 for i, v in enumerate(values[:20]) if i != 4]) for values in q.values()])
+    assert float(joint["early"]["percent_significant"]) == pytest.approx(100 * share, rel=1e-4)
+    ceiling = np.mean([np.nanmedian(2 * subject_values(s, 3)[2, :20]) for s in q])
+    assert float(joint["early"]["r2_over_ceiling"]) == pytest.approx(ceiling, rel=1e-4)
+    rois = read_table(tmp_path / "out" / "tables" / "new-rois-table.tsv")
+    assert [(r["subject"], r["roi"], r["low"]) for r in rois[:2]] == [("sub-01", "V1", "0.1"), ("sub-01", "V2", "n/a")]
+    assert "The search was stopped early in all 2 subjects, after 40 of 60 candidates" in text
+    assert "2 of 60 targets have no score: 2 NaN or infinite" in text
+    assert "6 of 120 factorisations (5.0 %)" in text
+    assert "1,000 null data sets" in text
+    # Two subjects, two numbers, one kind of warning.
+    box = text[text.index('<aside class="warnings"') : text.index("</aside>")]
+    assert box.count("could not be factorised.") == 1
+    assert "(partitions/new/toy/sub-01 and 1 more, with other numbers)" in box

@@ -15,13 +15,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_fakes import FAMILIES, STREAMS, fake_fit, fake_partition, fake_rsa, fake_study, fake_table_study
+from report_fakes import (
+    FAMILIES,
+    OPTIONS,
+    REGIONS,
+    STREAMS,
+    fake_complete_partition,
+    fake_fit,
+    fake_partition,
+    fake_regions,
+    fake_rsa,
+    fake_searches,
+    fake_singles,
+    fake_study,
+    fake_table_study,
+)
 
 from brainsim.core.errors import InvalidValueError
-from brainsim.report.content import Content
+from brainsim.report.caveats import list_caveats
+from brainsim.report.content import Content, PartitionSet
 from brainsim.report.page import write_page
-from brainsim.report.reduce import order_streams, stream_masks, stream_means
-from brainsim.report.references import find_link
+from brainsim.report.reduce import order_streams, significant, stream_masks, stream_means, stream_medians
+from brainsim.report.references import find_link, to_bibtex
 from brainsim.report.tables import Column, Table, format_cell
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -345,3 +360,135 @@ def test_links_are_found_in_free_citations() -> None:
     assert find_link("He et al. 2016, doi:10.1109/CVPR.2016.90.") == "https://doi.org/10.1109/CVPR.2016.90"
     assert find_link("Tong et al. 2022, arXiv:2203.12602") == "https://arxiv.org/abs/2203.12602"
     assert find_link("a talk") is None
+
+
+def tables_of(partition: PartitionSet, folder: Path) -> tuple[Page, Path]:
+    written = write_page(Content(partitions=(partition,)), folder)
+    return Page(written.page.read_text()), folder / "tables"
+
+
+def test_shares_of_significant_targets_p_values_and_ceilings_are_tabulated(tmp_path: Path) -> None:
+    partition, _ = fake_complete_partition()
+    page, tables = tables_of(partition, tmp_path)
+    rows = {(r["stream"], r["family"]): r for r in read_table((tables / "families-unique-table.tsv").read_text())}
+    shares = 100 * partition.significant["unique"].mean(axis=0)
+    for s, stream in enumerate(STREAMS):
+        for f, family in enumerate(FAMILIES):
+            row = rows[stream, family]
+            assert float(row["percent_significant"]) == pytest.approx(shares[s, f], rel=1e-4)
+            assert float(row["p"]) == pytest.approx(partition.group["unique", stream, family].p, rel=1e-4)
+    joint = {r["stream"]: r for r in read_table((tables / "families-joint-table.tsv").read_text())}
+    assert partition.normalised is not None
+    assert float(joint["early"]["r2_over_ceiling"]) == pytest.approx(partition.normalised[:, 0].mean(), rel=1e-4)
+    assert joint["early"]["p"] == "0.0099"
+    assert "Where it is significant" in page.text
+    assert "Targets with q ≤ 0.05 (%)" in page.text
+
+
+def test_a_result_without_nulls_or_ceilings_says_nothing_of_them(tmp_path: Path) -> None:
+    page, tables = tables_of(fake_partition()[0], tmp_path)
+    assert "q ≤" not in page.text
+    assert "ceiling" not in page.text
+    assert "Statistics:" not in page.text
+    assert {r["p"] for r in read_table((tables / "families-unique-table.tsv").read_text())} == {"n/a"}
+
+
+def test_rois_have_a_table_and_a_figure_with_their_intervals(tmp_path: Path) -> None:
+    partition, _ = fake_complete_partition(n_subjects=2)
+    page, tables = tables_of(partition, tmp_path)
+    rows = read_table((tables / "families-rois.tsv").read_text())
+    assert len(rows) == 2 * len(REGIONS) * 6
+    assert (rows[0]["subject"], rows[0]["roi"], rows[0]["quantity"], rows[0]["family"]) == (
+        "sub-01", "V1", "joint", "(all)",
+    )  # fmt: skip
+    assert float(rows[1]["low"]) == pytest.approx(partition.regions[1].estimate.low, rel=1e-4)
+    svg = (tmp_path / "figures" / "families-rois.svg").read_text()
+    for word in (*REGIONS, *FAMILIES, "mean over subjects"):
+        assert f">{word}</text>" in svg
+    assert "Intervals of ROIs are percentile bootstraps over runs (Efron, 1979)" in page.text
+
+
+def test_many_rois_are_drawn_in_part_and_tabulated_whole(tmp_path: Path) -> None:
+    regions = tuple(replace(row, region=f"parcel-{i}") for i in range(60) for row in fake_regions(1)[:2])
+    page, tables = tables_of(replace(fake_partition(n_subjects=1)[0], regions=regions), tmp_path)
+    assert "The first 40 of 60 ROIs; all are in the TSV" in page.text
+    assert len(read_table((tables / "families-rois.tsv").read_text())) == 120
+
+
+def test_families_alone_are_shown_where_unique_parts_do_not_follow(tmp_path: Path) -> None:
+    page, tables = tables_of(fake_singles(), tmp_path)
+    assert "Each family alone, and all together" in page.text
+    assert "6 of the 31 subsets of families were scored (--subsets singles): unique parts and Shapley" in page.text
+    assert "unique and shared parts do not follow from these" in page.text
+    for missing in ("Unique variance by stream", "unique(f)", "Shapley values (", "de Heer"):
+        assert missing not in page.text
+    rows = read_table((tables / "families-alone-table.tsv").read_text())
+    assert {(r["alone_r2"], r["low"]) for r in rows} == {("0.05", "0.02")}
+
+
+def test_parts_up_to_some_order_are_not_said_to_sum_to_everything(tmp_path: Path) -> None:
+    whole, _ = fake_complete_partition()
+    pairs = tuple(part for part in whole.parts if len(part) <= 2)
+    values = np.asarray(whole.part_values)[..., : len(pairs)]
+    options = {**whole.options, "subsets": "max-order=2"}
+    some = replace(
+        whole, shapley=None, parts=pairs, part_values=values, n_subsets=16, group_parts={}, options=options, regions=()
+    )
+    page, _ = tables_of(some, tmp_path / "pairs")
+    assert "parts of more than 2 families were not asked for" in page.text
+    assert "every combination that lacks at most 2 of them (16 of 31)" in page.text
+    assert "all parts sum to the joint" not in page.text
+    alone = replace(some, parts=pairs[:5], part_values=values[..., :5], n_subsets=6)
+    page, _ = tables_of(alone, tmp_path / "unique")
+    assert "Unique and shared parts" not in page.text
+    assert "shared parts one by one do not follow" in page.text
+
+
+def test_what_went_wrong_is_told_once_and_gravest_first() -> None:
+    partition, _ = fake_complete_partition()
+    told = list_caveats(replace(partition, options={**partition.options, "nested": False}))
+    starts = ["Single-level", "The search was stopped", "7.3 % of targets", "28 of 1,776", "Up to 1 candidate could",
+              "48 of 16,800", "p values rest", "2 rounds"]  # fmt: skip
+    assert [text[: len(start)] for text, start in zip(told, starts, strict=True)] == starts
+    assert "by the time budget of 10 min in all 4 subjects, after 212 of 300 candidates" in told[1]
+    assert "8 NaN or infinite and 20 constant in a test fold" in told[3]
+
+
+def test_a_search_in_which_nothing_went_wrong_tells_that_the_grid_was_wide_enough() -> None:
+    searches = fake_searches(2, n_masked=0, masked={}, edge_share=0.01)
+    fit = replace(fake_fit(n_subjects=2), searches=searches)
+    assert list_caveats(fit) == (
+        "1.0 % of targets chose a penalty at an end of the alpha grid (largest in a subject: 1.0 %): the grid is wide "
+        "enough.",
+    )
+
+
+def test_methods_tell_nulls_false_discoveries_and_kinds_of_folds_with_references(tmp_path: Path) -> None:
+    partition, _ = fake_complete_partition()
+    fit = replace(fake_fit(), options={**OPTIONS, "cv": "groups", "n_folds": 4, "nested": False})
+    written = write_page(Content(partitions=(partition,), fits=(fit,)), tmp_path)
+    text = Page(written.page.read_text()).text.replace("\u00a0", " ")
+    assert "single-level, 4-fold over groups of whole runs" in text
+    assert "nested, leave-one-run-out" in text
+    assert "shifted circularly in time by at least 10 TRs (20 s) against the features" in text
+    assert "p = (1 + number of null scores at or above the observed one) / (1 + 100) (Phipson & Smyth, 2010)" in text
+    assert "(Freedman & Lane, 1983; Winkler et al., 2014)" in text
+    assert "Benjamini & Hochberg, 1995" in text
+    assert "2 rounds of further weightings" in text
+    for link in ("10.1080/07350015.1983.10509354", "10.1111/j.2517-6161.1995.tb02031.x", "10.1214/aos/1176344552"):
+        assert link in text
+
+
+def test_ampersands_are_escaped_for_bibtex_but_not_in_addresses() -> None:
+    from brainsim.report.references import REFERENCES
+
+    text = to_bibtex([replace(REFERENCES["freedman1983"], link="https://a.org/?b=1&c=2")], [])
+    assert r"Business \& Economic Statistics" in text
+    assert "https://a.org/?b=1&c=2" in text
+
+
+def test_medians_and_shares_leave_out_what_is_not_there() -> None:
+    values = np.array([1.0, 3.0, np.nan, 100.0])
+    masks = {"x": np.array([True, True, True, False]), "none": np.zeros(4, bool)}
+    np.testing.assert_array_equal(stream_medians(values, masks, ["x", "none", "gone"]), [2.0, np.nan, np.nan])
+    np.testing.assert_array_equal(significant(np.array([0.05, 0.051, np.nan])), [1.0, 0.0, np.nan])

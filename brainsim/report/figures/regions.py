@@ -95,6 +95,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
         axis.set_title("all families (joint)" if name == JOINT else name)
         axis.set_xlabel("Joint R²" if name == JOINT else "Unique variance (ΔR²)")
         axis.tick_params(labelleft=i % n_columns == 0)
+    _share_scale([axis for axis, name in zip(axes, names, strict=True) if name != JOINT])
     axes[0].set_yticks(range(len(regions)), regions)
     axes[0].set_ylim(len(regions) - 0.4, -0.6)
     draw_legend(figure, handles, n_columns=len(handles))
@@ -108,7 +109,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
         + f"each of n = {count(len(subjects), 'subject')}"
         + (f"; lines: {INTERVAL} ({n_above} of {n_known} lie above zero)" if n_known else "")
         + (f". The first {MAX_REGIONS} of {n_regions} ROIs; all are in the TSV" if n_regions > MAX_REGIONS else "")
-        + ". No unit. Scales differ between panels."
+        + ". No unit."
     )
     best = max(rows, key=lambda row: row.estimate.mean if math.isfinite(row.estimate.mean) else -math.inf)
     alt = (
@@ -145,6 +146,13 @@ def _draw_panel(
                 )  # fmt: skip
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
+
+
+def _share_scale(axes: Sequence[Axes]) -> None:
+    """Give panels of one quantity one scale, so that they can be compared."""
+    limits = [axis.get_xlim() for axis in axes]
+    for axis in axes:
+        axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def _handles(rows: Sequence[RegionRow], n_subjects: int) -> list[Line2D]:
