@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from typer.core import TyperCommand
 
 from brainsim.cli.docstrings import read_docstring
 from brainsim.cli.help import show_help
-from brainsim.cli.options import VerbOption, make_options, shared_parameters
+from brainsim.cli.options import DEFAULT_STORE, VerbOption, make_options, shared_parameters
 from brainsim.cli.output import as_json, make_console
 from brainsim.cli.progress import Speaker, choose_progress
 from brainsim.cli.views import show
@@ -74,7 +75,7 @@ def run_verb(
         _tell_warnings(progress, summary)
         _print_result(verb, summary, wants_json=wants_json)
     except BrainsimError as error:
-        tell_error(errors, error, verb)
+        tell_error(errors, error, verb, store=values.get("store"))
         raise typer.Exit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         errors.print(Text(f"Interrupted. {KEPT}"), soft_wrap=True)
@@ -87,13 +88,25 @@ def run_verb(
             raise typer.Exit(EXIT_ERROR)
 
 
-def tell_error(console: Console, error: BrainsimError, verb: Verb) -> None:
-    """Print a named error: its sentence, its notes and its hint (else where help is), one line each."""
+def tell_error(console: Console, error: BrainsimError, verb: Verb, *, store: Any = None) -> None:
+    """Print a named error: its sentence, its notes and its hint (else where help is), one line each.
+
+    A hint that is a command names the store that this one was given.
+    """
     console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     hint = error.hint or f"brainsim {verb.word} --help"
+    if store not in (None, DEFAULT_STORE) and error.hint:
+        hint = _with_store(hint, str(store))
     console.print(Text.assemble(("Hint: ", "bold"), hint), soft_wrap=True)
+
+
+def _with_store(hint: str, store: str) -> str:
+    """Return a hint whose command, where it is one on stored things, names the store."""
+    if "--store" in hint or "--help" in hint:
+        return hint.replace("--store STORE", f"--store {store}")
+    return re.sub(r"^brainsim (store \w+|report|fit|partition|rsa)\b", rf"\g<0> --store {store}", hint)
 
 
 class LazyCommand(TyperCommand):

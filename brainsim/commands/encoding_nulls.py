@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsim.commands.encoding_search import Found
-from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 
 if TYPE_CHECKING:
     from brainsim.encoding.best import SupportBest
@@ -51,10 +51,9 @@ def add_nulls(
         inputs.n_workers,
     )
     best = found.best_of(1) if joint is None else joint
-    regions = inputs.regions.T.astype(np.float64)
     null = score_nulls(models, best, inputs.Y, rows, progress=inputs.progress)
     numbers.values["p" if joint is None else "joint_p"] = p_values(null, best.r2.mean(dim=0).cpu().numpy())
-    numbers.sums["null_joint"] = null @ regions
+    numbers.sums["null_joint"] = sum_regions(null, inputs.regions)
     numbers.notes["nulls"] = {
         "n_nulls": options.n_nulls,
         "min_shift_trs": min_shift,
@@ -80,7 +79,6 @@ def _test_families(
     from brainsim.encoding.competition import best_of_subsets, best_with_group
     from brainsim.encoding.nulls import predict_chosen, score_nulls
 
-    regions = inputs.regions.T.astype(np.float64)
     p, nulls, gains = [], [], []
     for family in range(families.n_families):
         with_it = best_with_group(found.bests, family, within=families.full, price=price)
@@ -92,8 +90,8 @@ def _test_families(
         null -= score_nulls(models, without, left, rows, fixed=predicted, progress=inputs.progress, label=label)
         gain = (with_it.r2 - without.r2).mean(dim=0).cpu().numpy()
         p.append(p_values(null, gain))
-        nulls.append(null @ regions)
-        gains.append(gain @ regions)
+        nulls.append(sum_regions(null, inputs.regions))
+        gains.append(sum_regions(gain, inputs.regions))
     numbers.values["unique_p"] = np.stack(p)
     numbers.sums["null_unique"] = np.stack(nulls)
     numbers.sums["tested_unique"] = np.stack(gains)
@@ -101,5 +99,5 @@ def _test_families(
 
 def p_values(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return how often chance reaches what was observed, the observation counted in, float32 (n_targets,)."""
-    p = (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
+    p = (1 + (~(null < observed)).sum(axis=0)) / (1 + len(null))  # a null without a score speaks for chance
     return np.where(np.isfinite(observed), p, np.nan).astype(np.float32)

@@ -172,7 +172,8 @@ class EncodingOptions:
         if self.n_nulls:
             asked |= {"n_nulls": self.n_nulls, "null_shift_s": self.null_shift_s}
         if self.refine:
-            asked["refine"] = self.refine
+            # What is proposed depends on the targets that are searched together.
+            asked |= {"refine": self.refine, "n_targets_batch": self.n_targets_batch}
         if self.time_budget is not None:
             asked["time_budget_s"] = self.budget_s
         return {
@@ -230,6 +231,7 @@ def _check(options: EncodingOptions) -> None:
     check_count("--n-candidates", options.n_candidates, at_least=0)
     check_count("--n-targets-batch", options.n_targets_batch)
     check_count("--refine", options.refine, at_least=0)
+    check_count("--n-workers", options.n_workers, at_least=0)
     check_count("--nulls", options.n_nulls, at_least=0)
     check_number("--null-shift-s", options.null_shift_s, above=0, unit="s")
     for level in options.concentration:

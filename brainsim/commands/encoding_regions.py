@@ -74,4 +74,4 @@ def _p_value(
     else:
         row = list(told["families"]).index(family)
         null, observed = arrays["roi_null_unique"][roi, row], arrays["roi_tested_unique"][roi, row]
-    return float((1 + (null >= observed).sum()) / (1 + len(null)))
+    return float((1 + (~(null < observed)).sum()) / (1 + len(null))) if np.isfinite(observed) else None

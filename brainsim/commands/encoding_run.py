@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, pr
 from brainsim.core.errors import AlignmentError, InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import digest
+from brainsim.core.resources import n_cores
 
 if TYPE_CHECKING:
     from brainsim.compute.cluster import ClusterOptions
@@ -98,10 +99,16 @@ def write_missing(
             todo.append(SubjectGroup(group.timing, missing))
     n_todo = sum(len(group.subjects) for group in todo)
     n_reused = len(plan.subjects) - n_todo
+    cluster = cluster_options(plan)
     if dry_run or not todo:
         return Written(keys, 0, n_reused)
-    cluster = cluster_options(plan)
-    tasks = [task for group in todo for task in _group_tasks(store, plan, group, analysis, keys, progress)]
+    wanted = {subject.name for group in todo for subject in group.subjects}
+    tasks = [
+        task
+        for group in plan.groups
+        if wanted & {subject.name for subject in group.subjects}
+        for task in _group_tasks(store, plan, group, wanted, analysis, keys, progress)
+    ]
     tasks = _share_budget(plan, tasks)
     _run(store, plan, todo, tasks, analysis, keys, cluster, overwrite=overwrite, progress=progress)
     return Written(keys, n_todo, n_reused)
@@ -146,16 +153,22 @@ def _group_tasks(
     store: Store,
     plan: EncodingPlan,
     group: SubjectGroup,
+    wanted: Set[str],
     analysis: Analysis,
     keys: Mapping[str, dict[str, Any]],
     progress: Progress,
 ) -> Iterator[EncodingTask]:
-    """Make a group's kernels and yield its tasks."""
+    """Make a group's kernels and yield the tasks of the subjects that are wanted.
+
+    Subjects are packed as if all were, so that a run that was interrupted finds the work nodes that it left.
+    """
     from brainsim.commands.kernels import ensure_kernels
 
     kernels, layers = ensure_kernels(store, plan.bands, group, plan.kernel_options, progress=progress)
     for parts in pack_parts(group, plan.options):
         names = list(dict.fromkeys(part.subject for part in parts))
+        if not wanted & set(names):
+            continue
         key = digest(
             {
                 "results": [keys[name] for name in names],
@@ -166,8 +179,9 @@ def _group_tasks(
         yield EncodingTask(
             label=f"{analysis.kind} of {', '.join(names)}{span}",
             kind=analysis.kind,
-            store=str(store.path),
+            store=str(store.path.absolute()),
             work=f"work/{key[:16]}",
+            results=tuple(analysis.paths[name] for name in names),
             key=key,
             parts=parts,
             layout=group.layout,
@@ -226,7 +240,8 @@ def _share_budget(plan: EncodingPlan, tasks: Sequence[EncodingTask]) -> list[Enc
     budget_s = plan.options.budget_s
     if budget_s is None:
         return list(tasks)
-    n_at_once = 1 if plan.options.cluster == "threads" else max(plan.options.n_workers, 1)
+    at_once = {"threads": 1, "local": plan.options.n_workers or n_cores()}
+    n_at_once = at_once.get(plan.options.cluster, max(plan.options.n_workers, 1))
     share = budget_s * min(n_at_once, len(tasks)) / len(tasks)
     return [replace(task, budget_s=share) for task in tasks]
 
@@ -249,14 +264,14 @@ def _run(
     group_of = {subject.name: group for group in groups for subject in group.subjects}
     subject_of = {subject.name: subject for group in groups for subject in group.subjects}
     tasks_of: dict[str, list[EncodingTask]] = {name: [] for name in subject_of}
+    needed = {task.work: {part.subject for part in task.parts} & subject_of.keys() for task in tasks}
     for task in tasks:
-        for name in dict.fromkeys(part.subject for part in task.parts):
+        for name in needed[task.work]:
             tasks_of[name].append(task)
     waiting = {name: {task.work for task in own} for name, own in tasks_of.items()}
-    needed = {task.work: {part.subject for part in task.parts} for task in tasks}
 
-    def finish(task: EncodingTask, receipt: Receipt) -> None:
-        for name in list(dict.fromkeys(part.subject for part in task.parts)):
+    def finish(receipt: Receipt) -> None:
+        for name in sorted(needed[receipt.work]):
             waiting[name].discard(receipt.work)
             if waiting[name]:
                 continue
@@ -278,5 +293,13 @@ def _run(
                     store.delete(own.work)
 
     with progress_of_tasks(progress):
-        for task, receipt in run_tasks(run_task, tasks, options=cluster, progress=progress):
-            finish(task, receipt)
+        for _, receipt in run_tasks(run_task, tasks, options=cluster, progress=progress):
+            finish(receipt)
+    _sweep(store, {analysis.paths[name] for name in subject_of})
+
+
+def _sweep(store: Store, written: Set[str]) -> None:
+    """Delete the work nodes that interrupted runs with other options left for results that are now written."""
+    for node in store.nodes("work", type="work"):
+        if set(node.attributes["results"]) <= written:
+            store.delete(node.path)

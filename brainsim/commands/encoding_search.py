@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,13 +125,12 @@ def search_pool(
     label : str
         What the bar says.
     """
-    from dataclasses import asdict
-
     from brainsim.encoding.best import SearchLog
     from brainsim.encoding.folds import index_folds
     from brainsim.encoding.refinement import RefineOptions, refine
     from brainsim.encoding.search import SearchOptions, search_supports
 
+    started = time.monotonic()
     options = inputs.task.options
     if options.solver != "loro":
         done = SearchLog(n_candidates=pool.n_candidates, n_candidates_done=pool.n_candidates)
@@ -148,6 +148,8 @@ def search_pool(
         progress=inputs.progress,
         label=label,
     )
+    if search.time_budget_s is not None:
+        search = replace(search, time_budget_s=max(search.time_budget_s - (time.monotonic() - started), 0))
     if not options.refine or log.is_stopped:
         return Found(inputs, pool, bests, log)
     refined = refine(

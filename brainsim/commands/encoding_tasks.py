@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from brainsim.store import Store
 
 # Why a target has no scores; 0 is fitted.
-REASONS = ("fitted", "not finite", "constant in a test fold", "outside the chosen ROIs")
+REASONS = ("fitted", "not finite", "constant in a test fold", "outside the chosen ROIs", "without any score")
 
 # What computes each kind of task; another analysis is one more file and one more line.
 COMPUTE = {
@@ -83,6 +83,8 @@ class EncodingTask:
         Path of the store.
     work : str
         Node that the task writes.
+    results : tuple of str
+        Nodes that will be put together from it.
     key : str
         Digest of everything that makes its numbers.
     parts : tuple of TaskPart
@@ -107,6 +109,7 @@ class EncodingTask:
     kind: str
     store: str
     work: str
+    results: tuple[str, ...]
     key: str
     parts: tuple[TaskPart, ...]
     layout: RunLayout
@@ -186,6 +189,8 @@ class TaskNumbers:
         Share of folds whose alpha sits at an edge of the grid.
     log : SearchLog
         What happened in the search.
+    is_scored : ndarray of bool, (n_fitted,)
+        Which targets have a score: not those for which every factorisation failed.
     sums : dict of str to ndarray, (..., n_regions)
         Sums over the targets of each region, of quantities that are too many to keep per target.
     notes : dict
@@ -195,6 +200,7 @@ class TaskNumbers:
     values: dict[str, np.ndarray]
     at_edge: np.ndarray
     log: SearchLog
+    is_scored: np.ndarray
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -231,11 +237,13 @@ def run_task(task: EncodingTask) -> Receipt:
     compute = cast(Callable[[TaskInputs], TaskNumbers], getattr(import_module(module), name))
     numbers = compute(inputs)
     is_fitted = reasons == 0
+    is_scored = numbers.is_scored[: int(is_fitted.sum())]
+    reasons[np.flatnonzero(is_fitted)[~is_scored]] = 4
     values = {**numbers.values, "at_edge": numbers.at_edge.astype(np.float32)}
     arrays = {name: _spread(array, is_fitted) for name, array in values.items()}
     arrays |= {f"sum_{name}": array for name, array in numbers.sums.items()}
-    arrays |= {"reason": reasons, "region_count": inputs.regions.sum(axis=1).astype(np.float64)}
-    n_fitted = int(is_fitted.sum())
+    arrays |= {"reason": reasons, "region_count": sum_regions(numbers.is_scored, inputs.regions)}
+    n_fitted = int((reasons == 0).sum())
     store.write(
         task.work,
         type="work",
@@ -243,6 +251,7 @@ def run_task(task: EncodingTask) -> Receipt:
         arrays=arrays,
         attributes={
             "n_fitted": n_fitted,
+            "results": list(task.results),
             "parts": [[part.subject, part.start, part.stop] for part in task.parts],
             "values": list(values),
             "sums": list(numbers.sums),
@@ -252,6 +261,20 @@ def run_task(task: EncodingTask) -> Receipt:
         overwrite=True,
     )
     return Receipt(task.work, n_fitted, n_targets, round(time.monotonic() - started, 3))
+
+
+def sum_regions(values: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Return the sum of values over the targets of each region, float64 (..., n_regions); no value counts as none.
+
+    Parameters
+    ----------
+    values : ndarray, (..., n_targets)
+        Scores.
+    regions : ndarray, (n_regions, n_targets)
+        1 where a target lies in a region.
+    """
+    sums: np.ndarray = np.nan_to_num(values.astype(np.float64)) @ regions.T.astype(np.float64)
+    return sums
 
 
 def describe_log(log: SearchLog) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
-from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 
 if TYPE_CHECKING:
     from brainsim.encoding.candidates import CandidatePool
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def compute_fit(inputs: TaskInputs) -> TaskNumbers:
     """Search one pool over all bands, and split the score of what was chosen over them."""
+    import torch
+
     options = inputs.task.options
     if options.solver == "himalaya-hyper-gradient":
         numbers = _hyper_gradient(inputs)
@@ -34,10 +36,11 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
             },
             at_edge=edge_shares(best, len(options.grid)),
             log=found.log,
+            is_scored=torch.isfinite(best.r2).all(dim=0).cpu().numpy(),
             notes=found.notes,
         )
         found.add_nulls(inputs, numbers)
-    numbers.sums["r2_folds"] = numbers.values["r2_folds"].astype(np.float64) @ inputs.regions.T.astype(np.float64)
+    numbers.sums["r2_folds"] = sum_regions(numbers.values["r2_folds"], inputs.regions)
     if len(inputs.layer_Ks):
         numbers.values["layer_r2"] = _layer_curves(inputs)
     return numbers
@@ -66,7 +69,8 @@ def _hyper_gradient(inputs: TaskInputs) -> TaskNumbers:
         "split_r2": scores.split_r2,
         "weight": scores.weight,
     }
-    return TaskNumbers(values=values, at_edge=np.zeros(scores.r2.shape[1]), log=SearchLog())
+    is_scored = np.isfinite(values["r2"])
+    return TaskNumbers(values=values, at_edge=np.zeros(len(is_scored)), log=SearchLog(), is_scored=is_scored)
 
 
 def fit_pool(inputs: TaskInputs) -> CandidatePool:

@@ -128,12 +128,18 @@ class _StreamScores:
         """
         if any(f"stream_{null}" not in self._arrays[subject] for subject in self._rows):
             return []
-        nulls = np.mean([np.atleast_2d(values) for values in self._take(f"stream_{null}").values()], axis=0)
+        fitted = [subject for subject, n in self._take("stream_n_targets").items() if n > 0]
+        if not fitted:
+            return []
+        by_subject = self._take(f"stream_{null}")
+        nulls = np.mean([np.atleast_2d(by_subject[subject]) for subject in fitted], axis=0)  # (n_quantities, n_nulls)
         if observed is None:
-            means = np.array([np.mean([s[-1].mean() for s in self._take("stream_subset_r2").values()])])
+            scores = self._take("stream_subset_r2")
+            means = np.array([np.mean([scores[subject][-1].mean() for subject in fitted])])
         else:
-            means = np.mean(list(self._take(f"stream_{observed}").values()), axis=0)
-        return [float((1 + (null >= mean).sum()) / (1 + len(null))) for null, mean in zip(nulls, means, strict=True)]
+            values = self._take(f"stream_{observed}")
+            means = np.mean([values[subject] for subject in fitted], axis=0)
+        return [float((1 + (~(null < mean)).sum()) / (1 + len(null))) for null, mean in zip(nulls, means, strict=True)]
 
 
 def group_key(keys: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

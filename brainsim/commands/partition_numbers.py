@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
-from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 from brainsim.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -31,14 +31,13 @@ def compute_partition(inputs: TaskInputs) -> TaskNumbers:
     )
     scores = np.empty((len(plan.masks), inputs.Y.shape[1]), np.float32)
     correlations = np.empty_like(scores)
-    regions = inputs.regions.T.astype(np.float64)  # (n_fitted, n_regions)
-    sums = np.empty((len(plan.masks), len(inputs.folds), regions.shape[1]))
+    sums = np.empty((len(plan.masks), len(inputs.folds), len(inputs.regions)))
     joint: SupportBest | None = None
     for row, (_, joint) in enumerate(found.best_of_subsets(plan.masks, price=price)):
         by_fold = joint.r2.cpu().numpy()  # (n_folds, n_fitted)
         scores[row] = by_fold.mean(axis=0)
         correlations[row] = joint.r.mean(dim=0).cpu().numpy()
-        sums[row] = by_fold @ regions
+        sums[row] = sum_regions(by_fold, inputs.regions)
     if joint is None:
         raise InvalidValueError("no subset of families to score.")
     groups = np.asarray(task.band_groups)
@@ -48,7 +47,8 @@ def compute_partition(inputs: TaskInputs) -> TaskNumbers:
         values={"subset_r2": scores, "subset_r": correlations, **_parts_of(scores, plan), "product": product},
         at_edge=edge_shares(joint, len(task.options.grid)),
         log=found.log,
-        sums={"subset_r2": sums, "product": product.astype(np.float64) @ regions},
+        is_scored=np.asarray(np.isfinite(scores).all(axis=0)),
+        sums={"subset_r2": sums, "product": sum_regions(product, inputs.regions)},
         notes=found.notes,
     )
     found.add_nulls(inputs, numbers, joint=joint, families=plan, price=price)

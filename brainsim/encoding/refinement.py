@@ -33,7 +33,7 @@ from brainsim.encoding.candidates import CandidatePool
 from brainsim.encoding.competition import best_of_subsets
 from brainsim.encoding.folds import FoldIndex, batch_targets
 from brainsim.encoding.scan import AlphaScan, Reference
-from brainsim.encoding.search import LOWEST_START, SearchOptions, mix_kernels, single_threaded
+from brainsim.encoding.search import LOWEST_START, SearchOptions, middle_alpha, mix_kernels, single_threaded
 
 # Dirichlet parameters of the first round, on average over what is mixed; even weights then vary by a factor of 2 or so.
 FIRST_FOCUS = 2.0
@@ -370,5 +370,5 @@ class _Searcher:
 
     def _start(self, alpha: torch.Tensor) -> torch.Tensor:
         """Return where to begin: the alpha that was chosen for all groups, but not far out, where scores are flat."""
-        middle = int(np.argmin(np.abs(np.log(self.alphas) - 0.5 * np.log(self.folds.n_rows))))
+        middle = middle_alpha(self.alphas, self.folds.n_rows)
         return alpha.clamp(min=max(middle - LOWEST_START, 0), max=middle)

@@ -107,7 +107,7 @@ def search_supports(
         raise InvalidValueError(f"alphas are {list(alphas)}; they must be positive and increasing.")
     options = options or SearchOptions()
     batch = batch_targets(Y, folds, device=device)
-    leader = _Leader(pool, middle=_middle_alpha(alphas, folds.n_rows), shape=(folds.n_folds, Y.shape[1]), device=device)
+    leader = _Leader(pool, middle=middle_alpha(alphas, folds.n_rows), shape=(folds.n_folds, Y.shape[1]), device=device)
 
     def scan(job: tuple[int, Reference]) -> AlphaScan:
         candidate, reference = job
@@ -191,7 +191,7 @@ class _Leader:
         return Reference(self._start, inner)
 
 
-def _middle_alpha(alphas: Sequence[float], n_rows: int) -> int:
+def middle_alpha(alphas: Sequence[float], n_rows: int) -> int:
     """Return where the first candidate begins: the alpha nearest to the square root of the number of rows.
 
     Kernels have mean diagonal 1: the best alpha lies between 1 (little noise) and the number of rows (nearly
