@@ -80,7 +80,7 @@ def make_table(
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for key, heading in keys.items():
         is_number = any(isinstance(row.get(key), int | float) and not isinstance(row.get(key), bool) for row in rows)
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(tell(row.get(key), key)) for key in keys))
     return table

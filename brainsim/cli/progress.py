@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -26,6 +27,9 @@ RATE_WINDOW_S = 60.0
 # Seconds that lie between two samples of a rate, so that thousands of steps a second keep few.
 SAMPLE_INTERVAL_S = 0.25
 
+# Warnings of one kind, which differ in numbers alone (of subjects, of targets), that are told one by one.
+MAX_ALIKE = 3
+
 BYTE_UNITS = ("B", "byte", "bytes")
 
 
@@ -41,11 +45,14 @@ class Speaker:
         Leave notes out; warnings are always told.
     told : set of str
         Warnings so far: none is told twice.
+    kinds : dict of str to int
+        How often each kind of warning came: those that differ in numbers alone are of one kind.
     """
 
     console: Console
     is_quiet: bool = False
     told: set[str] = field(default_factory=set)
+    kinds: dict[str, int] = field(default_factory=dict)
 
     def note(self, message: str) -> None:
         """Tell a line that a user should see."""
@@ -53,9 +60,15 @@ class Speaker:
             self.console.print(Text(f"Note: {message}"), soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Tell a line that a user must see, once."""
-        if message not in self.told:
-            self.told.add(message)
+        """Tell a line that a user must see, once; of many that are alike only the first few."""
+        if message in self.told:
+            return
+        self.told.add(message)
+        kind = re.sub(r"\d[\d.,]*", "#", message)
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if self.kinds[kind] == MAX_ALIKE + 1:
+            message = "more like the last one, with other numbers; --json lists all, brainsim report sums them up."
+        if self.kinds[kind] <= MAX_ALIKE + 1:
             self.console.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,17 @@ from rich.text import Text
 
 from brainsim.cli.output import make_lines, make_table, show_summary, tell
 from brainsim.core.resources import format_bytes
+
+# Rows of a table of results that a terminal is shown; --json and the store hold all.
+MAX_ROWS = 60
+
+# What the rows of a partition tell of each family.
+QUANTITIES = {
+    "unique": "Unique R² of each family: R² of all families minus R² of all but this one",
+    "alone": "R² of each family alone; what several can explain is counted for each of them",
+    "shapley": "Shapley value of each family: its fair share of every part",
+    "product": "Product measure of each family: its share of the joint model's R²; it is not unique variance",
+}
 
 STATE_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -50,6 +61,94 @@ def show_demo(summary: Any) -> RenderableType:
         steps = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items() if step != "total")
         paths["seconds"] = f"{total:.1f} ({steps})"
     return Group(table, Text(), make_lines(paths))
+
+
+def show_fit(summary: Any) -> RenderableType:
+    """Show what was fitted, then one row per subject and stream."""
+    lines = {
+        "fit": f"{summary.name} of {summary.dataset}, in {summary.store}",
+        "subjects": tell(summary.subjects),
+        "bands": f"{len(summary.bands)}: {tell(summary.bands)}",
+        "search": _tell_search(summary),
+        "nodes": _tell_nodes(summary),
+    }
+    columns = {
+        "subject": "subject",
+        "stream": "stream",
+        "n_targets": "targets",
+        "mean_r2": "mean R²",
+        "mean_r": "mean r",
+        "median_r": "median r",
+        "share_r_above_0.2": "r > 0.2",
+        "n_r_above_0.5": "n r > 0.5",
+        "share_q_below_0.05": "q <= 0.05",
+    }
+    return Group(
+        *_dry_run(summary), make_lines(lines), *_result_table(summary.streams, columns, "Scores on left-out data")
+    )
+
+
+def show_partition(summary: Any) -> RenderableType:
+    """Show what was partitioned, then one row per stream and family, then the joint score of each stream."""
+    lines = {
+        "partition": f"{summary.name} of {summary.dataset}, in {summary.store}",
+        "subjects": tell(summary.subjects),
+        "families": f"{len(summary.families)}: {tell(summary.families)}",
+        "subsets": f"{summary.n_subsets:,} of {2 ** len(summary.families) - 1:,}",
+        "search": _tell_search(summary),
+        "nodes": _tell_nodes(summary),
+    }
+    columns = {
+        "stream": "stream",
+        "family": "family",
+        "mean": "R²",
+        "interval": "[low, high]",
+        "p": "p",
+        "share_q_below_0.05": "q <= 0.05",
+        "n_subjects": "subjects",
+        "n_targets": "targets",
+    }
+    quantity = summary.rows[0]["quantity"] if summary.rows else ""
+    return Group(
+        *_dry_run(summary),
+        make_lines(lines),
+        *_result_table(_with_intervals(summary.rows), columns, QUANTITIES.get(quantity, quantity)),
+        *_result_table(_with_intervals(summary.joint), columns, "R² of all families together"),
+    )
+
+
+def _dry_run(summary: Any) -> list[RenderableType]:
+    """Return the heading of a summary of which nothing was written or read, so that it has no rows."""
+    is_dry = not (summary.n_nodes_written or summary.n_nodes_reused)
+    return [Text("Dry run: nothing was written.", style="bold")] if is_dry else []
+
+
+def _tell_search(summary: Any) -> str:
+    return f"{summary.n_candidates:,} candidates x {summary.n_alphas} alphas, {summary.n_folds} folds"
+
+
+def _tell_nodes(summary: Any) -> str:
+    return f"{summary.n_nodes_written} written, {summary.n_nodes_reused} reused, in {summary.seconds:.1f} s"
+
+
+def _with_intervals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows whose interval is one word."""
+    return [
+        {**row, "interval": None if row.get("low") is None else f"[{tell(row['low'])}, {tell(row['high'])}]"}
+        for row in rows
+    ]
+
+
+def _result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str) -> list[RenderableType]:
+    """Return a table of the columns that any row fills, below its title; long ones are cut, which is told."""
+    if not rows:
+        return []
+    filled = {key: heading for key, heading in columns.items() if any(row.get(key) is not None for row in rows)}
+    shown = [{**row, **({"p": f"{row['p']:.2g}"} if row.get("p") is not None else {})} for row in rows[:MAX_ROWS]]
+    parts: list[RenderableType] = [Text(), Text(title, style="bold"), make_table(shown, columns=filled)]
+    if len(rows) > MAX_ROWS:
+        parts.append(Text(f"… and {len(rows) - MAX_ROWS:,} more rows (--json gives all)"))
+    return parts
 
 
 def show_models(summary: Any) -> RenderableType:
@@ -151,8 +250,10 @@ def show_doctor(summary: Any) -> RenderableType:
 VIEWS: dict[str, Callable[[Any], RenderableType]] = {
     "demo": show_demo,
     "doctor": show_doctor,
+    "fit": show_fit,
     "models list": show_models,
     "models show": show_model,
+    "partition": show_partition,
     "store ls": show_store,
     "store show": show_node,
     "store verify": show_verification,

@@ -142,3 +142,16 @@ def test_lines_tell_rate_and_time_left_when_they_are_due(monkeypatch: pytest.Mon
         "fit: 40/100 targets, 1.67 targets/s, 0:36 left",
         "fit: 40/100 targets, 1.67 targets/s, 0:36 left",
     ]
+
+
+def test_warnings_that_differ_in_numbers_alone_are_told_three_times() -> None:
+    speaker = QuietProgress(pipe(), is_quiet=True)
+    for subject in range(1, 15):
+        for _ in range(2):
+            speaker.warn(f"sub-{subject:02d}: {subject / 2:.1f}% of the targets chose an alpha at an edge.")
+    speaker.warn("another kind of warning.")
+    lines = written(speaker.console).splitlines()
+    assert [line[9:15] for line in lines[:3]] == ["sub-01", "sub-02", "sub-03"]
+    assert "more like the last one" in lines[3]
+    assert lines[4] == "Warning: another kind of warning."
+    assert len(lines) == 5

@@ -1,0 +1,108 @@
+"""What fit and partition print: the columns that there are, nothing that floods a terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from rich.console import Console
+
+from brainsim.cli.views import MAX_ROWS, show
+from brainsim.commands.fit import FitSummary
+from brainsim.commands.partition import PartitionSummary
+
+
+def printed(word: str, summary: Any, *, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(show(word, summary))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def row(stream: str, **more: Any) -> dict[str, Any]:
+    return {"stream": stream, "mean": 0.1234, "low": 0.1, "high": 0.2, "n_subjects": 4, "n_targets": 99, **more}
+
+
+PARTITION = PartitionSummary(
+    name="nine",
+    dataset="mine",
+    store="s.zarr",
+    subjects=("sub-01",),
+    families=tuple(f"family-{i}" for i in range(9)),
+    n_subsets=511,
+    n_candidates=1200,
+    n_alphas=15,
+    n_folds=8,
+    method="commonality",
+    rows=tuple(
+        row(s, family=f"family-{f}", quantity="unique", p=0.000999, subjects=[0.1] * 14)
+        for s, f in product(("early", "dorsal"), range(9))
+    ),
+    joint=(row("early", p=0.001), row("dorsal", low=None, high=None)),
+    n_nodes_written=1,
+    n_nodes_reused=0,
+    warnings=("told on stderr",),
+    seconds=12.3,
+)
+
+FIT = FitSummary(
+    name="all",
+    dataset="mine",
+    store="s.zarr",
+    subjects=("sub-01",),
+    bands=tuple(f"layer-{i}" for i in range(108)),
+    families=("one",),
+    n_layers=108,
+    n_candidates=60,
+    n_alphas=15,
+    n_folds=8,
+    streams=({"subject": "sub-01", "stream": "early", "n_targets": 10, "mean_r2": 0.1, "share_q_below_0.05": 0.5},),
+    n_nodes_written=1,
+    n_nodes_reused=2,
+    warnings=(),
+    seconds=1.0,
+)
+
+
+def test_a_partition_of_511_subsets_fits_on_a_screen_and_shows_p() -> None:
+    text = printed("partition", PARTITION)
+    assert "511 of 511" in text
+    assert "1,200 candidates x 15 alphas, 8 folds" in text
+    assert "R² of all families minus R² of all but this one" in text
+    lines = [line.split() for line in text.splitlines() if "family-3" in line]
+    assert ["early", "family-3", "0.123", "[0.100,", "0.200]", "0.001", "4", "99"] in lines
+    assert len(text.splitlines()) < 40
+    assert max(map(len, printed("partition", PARTITION, width=80).splitlines())) <= 80
+    assert "told on stderr" not in text
+
+
+def test_columns_that_no_row_fills_are_left_out() -> None:
+    rows = tuple({k: v for k, v in r.items() if k != "p"} for r in PARTITION.rows)
+    bare = replace(PARTITION, rows=rows, joint=())
+    heading = next(line for line in printed("partition", bare).splitlines() if line.startswith("stream"))
+    assert heading.split() == ["stream", "family", "R²", "[low,", "high]", "subjects", "targets"]
+
+
+def test_the_product_measure_is_not_called_unique() -> None:
+    rows = tuple({**r, "quantity": "product"} for r in PARTITION.rows)
+    text = printed("partition", replace(PARTITION, rows=rows, method="product-measure"))
+    assert "it is not unique variance" in text
+    assert "all but this one" not in text
+
+
+def test_a_fit_names_some_of_its_bands_and_cuts_long_tables() -> None:
+    text = printed("fit", FIT)
+    assert "108: layer-0" in text
+    assert "and 96 more" in text
+    assert "q <= 0.05" in text
+    assert "mean r " not in text
+    many = replace(FIT, streams=FIT.streams * (MAX_ROWS + 5))
+    assert "… and 5 more rows (--json gives all)" in printed("fit", many)
+
+
+def test_a_dry_run_says_so() -> None:
+    dry = replace(FIT, streams=(), n_nodes_written=0, n_nodes_reused=0)
+    assert printed("fit", dry).startswith("Dry run: nothing was written.")
+    assert "Dry run" not in printed("fit", FIT)
