@@ -320,7 +320,8 @@ def _merge_warnings(warnings: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     lines = []
     for texts in kinds.values():
         where = [place for text in texts for place in warnings[text] if place]
-        lines.append(_tell_warning(texts[0], where, n_like_it=len(texts) - 1))
+        text = texts[0][:1].upper() + texts[0][1:]
+        lines.append(_tell_warning(text, where, n_like_it=len(texts) - 1))
     return tuple(lines)
 
 

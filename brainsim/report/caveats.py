@@ -66,8 +66,9 @@ def _tell_edges(searches: Sequence[SearchNote]) -> str:
     shares = [s.edge_share for s in searches if math.isfinite(s.edge_share)]
     if not shares:
         return ""
-    worst = f" (largest in a subject: {_percent(max(shares))})" if len(shares) > 1 else ""
-    text = f"{_percent(float(np.mean(shares)))} of targets chose a penalty at an end of the alpha grid{worst}"
+    mean, most = _percent(float(np.mean(shares))), _percent(max(shares))
+    worst = f" (in one subject {most})" if mean != most else ""
+    text = f"{mean} of targets chose a penalty at an end of the alpha grid{worst}"
     if max(shares) > EDGE_SHARE_LIMIT:
         return f"{text}: the grid is too narrow, and R² too low there. Widen it with --alphas."
     return f"{text}: the grid is wide enough."

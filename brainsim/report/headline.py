@@ -38,7 +38,10 @@ def write_summary(content: Content) -> tuple[str, ...]:
     """Return the sentences of the summary, the main result first."""
     sentences: list[str] = []
     for partition in content.partitions:
-        sentences += _tell_partition(partition, content.truths.get(partition.dataset))
+        told = _tell_partition(partition, content.truths.get(partition.dataset))
+        if len(content.partitions) > 1:
+            told[0] = f"Partition {partition.name}. {told[0]}"
+        sentences += told
     if not content.partitions:
         sentences += [_tell_fit(fit) for fit in content.fits]
     sentences += [_tell_rsa(rsa) for rsa in content.rsas]

@@ -42,12 +42,13 @@ def write_methods(content: Content) -> Methods:
     if content.systems:
         paragraphs.append(_describe_systems(content))
     paragraphs += [_describe_fit(f) for f in content.fits]
-    told = {tuple(describe_estimator(f.options)): f.name for f in content.fits}
+    told = {tuple(describe_estimator(f.options, n_folds=f.n_folds)): f"encoding model {f.name}" for f in content.fits}
     used: list[str] = []
     if content.fits or content.partitions:
         used += ["dupre2022", "nunez2019"]
     for partition in content.partitions:
         paragraphs += _describe_partition(partition, told)
+        told.setdefault(_estimator_of(partition), f"partition {partition.name}")
         if partition.unique is not None:
             used += ["lescroart2015", "deheer2017"]
         used += ["groemping2007"] * (partition.shapley is not None)
@@ -201,10 +202,9 @@ def _describe_fit(fit: FitSet) -> Method:
 
 
 def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], str]) -> list[Method]:
-    estimator = tuple(describe_estimator(partition.options, n_folds=partition.n_folds))
-    same = [name for sentences, name in told.items() if set(estimator) <= set(sentences)]
-    if same:
-        estimator = (f"Regression, delays, cross-validation and search: as for the encoding model {same[0]}",)
+    estimator = _estimator_of(partition)
+    if estimator in told:
+        estimator = (f"Regression, delays, cross-validation and search: as for {told[estimator]}",)
     sentences = [
         _describe_subsets(partition),
         *estimator,
@@ -239,6 +239,10 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
     ]
 
 
+def _estimator_of(partition: PartitionSet) -> tuple[str, ...]:
+    return tuple(describe_estimator(partition.options, n_folds=partition.n_folds))
+
+
 def _describe_subsets(partition: PartitionSet) -> str:
     m = len(partition.families)
     families = count(m, "family", "families")
@@ -254,11 +258,17 @@ def _describe_subsets(partition: PartitionSet) -> str:
             f"The cross-validated R² of each of {families} alone and of all together was computed per target; unique "
             "and shared parts do not follow from these"
         )
-    order = spec.removeprefix("max-order=") if spec.startswith("max-order=") else "1"
+    order = int(spec.removeprefix("max-order=")) if spec.startswith("max-order=") else 1
+    lacking = "one of them" if order == 1 else f"at most {order} of them"
+    found = (
+        "which gives each family's unique part"
+        if order == 1
+        else f"and what up to {order} of them share was found by inclusion and exclusion"
+    )
     return (
-        f"The cross-validated R² of all {families} and of every combination that lacks at most {order} of them "
-        f"({partition.n_subsets:,} of {2**m - 1:,}) was computed per target, and what up to {order} of them share was "
-        f"found by inclusion and exclusion {cite('lescroart2015', 'deheer2017')}"
+        f"The cross-validated R² of all {families} and of every combination that lacks {lacking} "
+        f"({partition.n_subsets:,} of {2**m - 1:,}) was computed per target, {found} "
+        f"{cite('lescroart2015', 'deheer2017')}"
     )
 
 

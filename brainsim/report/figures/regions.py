@@ -18,7 +18,7 @@ from brainsim.report.words import count
 
 MAX_REGIONS = 40  # rows of dots that are still told apart on a page
 LONG_TABLE = 30
-PANELS_PER_ROW = 3
+PANELS_PER_ROW = 3  # four where that fills the row
 JOINT = "joint"
 INTERVAL = "95 % bootstrap interval over runs"
 
@@ -77,7 +77,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
     longest = max(len(region) for region in regions)
     handles = _handles(rows, len(subjects))
     row_in = 0.17 if len(subjects) == 1 else 0.25
-    n_columns = min(len(names), PANELS_PER_ROW)
+    n_columns = 4 if len(names) in (4, 8) else min(len(names), PANELS_PER_ROW)
     figure, axes = panels(
         len(names),
         n_columns=n_columns,
