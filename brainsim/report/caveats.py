@@ -28,7 +28,7 @@ def list_caveats(result: FitSet | PartitionSet) -> tuple[str, ...]:
     told = [
         _tell_single_level(result.options),
         _tell_stopped(searches, result.options),
-        _tell_edges(searches),
+        _tell_edges(searches, result.options),
         _tell_masked(searches),
         _tell_failed(searches),
         _tell_float64(searches),
@@ -62,7 +62,9 @@ def _tell_stopped(searches: Sequence[SearchNote], options: Options) -> str:
     )
 
 
-def _tell_edges(searches: Sequence[SearchNote]) -> str:
+def _tell_edges(searches: Sequence[SearchNote], options: Options) -> str:
+    if options.get("solver") == "himalaya-hyper-gradient":
+        return ""  # descends without a grid
     shares = [s.edge_share for s in searches if math.isfinite(s.edge_share)]
     if not shares:
         return ""

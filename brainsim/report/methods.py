@@ -152,11 +152,12 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
         )
     sentences.append(_describe_cross_validation(options, n_folds))
     search = []
-    if options.get("n_candidates"):
+    is_descent = options.get("solver") == "himalaya-hyper-gradient"
+    if options.get("n_candidates") and not is_descent:
         concentration = ", ".join(f"{c:g}" for c in options.get("concentration", ()))
         drawn = f"Dirichlet, concentration {concentration}" if concentration else "Dirichlet"
         search.append(f"{options['n_candidates']:,} candidate weightings asked for ({drawn})")
-    if alphas := options.get("alphas"):
+    if (alphas := options.get("alphas")) and not is_descent:
         search.append(f"{len(alphas)} penalties from {min(alphas):.3g} to {max(alphas):.3g}")
     if search:
         seed = f", seed {options['seed']}" if options.get("seed") is not None else ""
@@ -208,9 +209,7 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
     sentences = [
         _describe_subsets(partition),
         *estimator,
-        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then "
-        "random ones; each is scored once and competes in every combination that contains its families",
-        *_tell_entry(partition.options),
+        *_describe_pool(partition.options),
     ]
     after = [
         "Values are means over a stream's targets within each subject, then over subjects"
@@ -272,11 +271,19 @@ def _describe_subsets(partition: PartitionSet) -> str:
     )
 
 
-def _tell_entry(options: Mapping[str, Any]) -> list[str]:
-    z = options.get("entry_z")
-    if not z:
-        return []
-    return [f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 − R²) / n (n TRs)"]
+def _describe_pool(options: Options) -> list[str]:
+    pool = (
+        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then random "
+        "ones"
+    )
+    if str(options.get("solver", "loro")) != "loro":
+        return [f"{pool}; each combination was searched afresh among those that use its families alone"]
+    sentences = [f"{pool}; each is scored once and competes in every combination that contains its families"]
+    if z := options.get("entry_z"):
+        sentences.append(
+            f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 − R²) / n (n TRs)"
+        )
+    return sentences
 
 
 def _describe_rsa(rsa: RsaSet) -> Method:

@@ -494,3 +494,15 @@ def test_medians_and_shares_leave_out_what_is_not_there() -> None:
     masks = {"x": np.array([True, True, True, False]), "none": np.zeros(4, bool)}
     np.testing.assert_array_equal(stream_medians(values, masks, ["x", "none", "gone"]), [2.0, np.nan, np.nan])
     np.testing.assert_array_equal(significant(np.array([0.05, 0.051, np.nan])), [1.0, 0.0, np.nan])
+
+
+def test_solvers_of_himalaya_are_described_as_they_work(tmp_path: Path) -> None:
+    descent = replace(fake_fit(), options={**OPTIONS, "solver": "himalaya-hyper-gradient"})
+    afresh = replace(fake_partition()[0], options={**OPTIONS, "solver": "himalaya-random-search", "entry_z": 2.0})
+    text = Page(write_page(Content(fits=(descent,), partitions=(afresh,)), tmp_path).page.read_text()).text
+    fit, partition = text[text.index("Encoding model: nine.") :].split("Partition of variance: families.")[:2]
+    assert "hyper-gradient descent" in fit
+    assert "200 candidate" not in fit
+    assert "alpha grid" not in " ".join(list_caveats(descent))
+    assert "each combination was searched afresh" in partition
+    assert "A family entered" not in partition
