@@ -12,7 +12,7 @@ from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_region
 
 if TYPE_CHECKING:
     from brainsim.encoding.best import SupportBest
-    from brainsim.encoding.nulls import ChosenModels
+    from brainsim.encoding.nulls import Predictors
     from brainsim.variance.lattice import SubsetPlan
 
 
@@ -37,7 +37,7 @@ def add_nulls(
         What each family costs in the competition.
     """
     from brainsim.encoding.folds import index_folds
-    from brainsim.encoding.nulls import ChosenModels, draw_shifts, score_nulls
+    from brainsim.encoding.nulls import ChosenModels, Predictors, draw_shifts, score_nulls
 
     options, task = inputs.task.options, inputs.task
     min_shift = max(1, ceil(options.null_shift_s / task.tr_s))
@@ -50,51 +50,63 @@ def add_nulls(
         inputs.device,
         inputs.n_workers,
     )
+    predictors = Predictors(models)
     best = found.best_of(1) if joint is None else joint
-    null = score_nulls(models, best, inputs.Y, rows, progress=inputs.progress)
-    numbers.values["p" if joint is None else "joint_p"] = p_values(null, best.r2.mean(dim=0).cpu().numpy())
-    numbers.sums["null_joint"] = sum_regions(null, inputs.regions)
+    observed = best.r.mean(dim=0).cpu().numpy()
+    null = score_nulls(predictors, best, inputs.Y, rows, progress=inputs.progress)
+    numbers.values["p" if joint is None else "joint_p"] = p_values(null, observed)
+    numbers.sums |= {
+        "null_joint": sum_regions(null, inputs.regions),
+        "tested_joint": sum_regions(observed, inputs.regions),
+    }
     numbers.notes["nulls"] = {
         "n_nulls": options.n_nulls,
         "min_shift_trs": min_shift,
-        "statistic": "test R2, mean over folds; for unique parts its gain by the family",
+        "statistic": "correlation of BOLD and prediction on test runs; for unique parts, of what the other families "
+        "leave of the BOLD and what this one adds to the prediction; mean over folds",
     }
     if families is not None and families.has_unique:
-        _test_families(found, inputs, numbers, models, rows, families, price)
+        _test_families(found, inputs, numbers, predictors, rows, families, price)
 
 
 def _test_families(
     found: Found,
     inputs: TaskInputs,
     numbers: TaskNumbers,
-    models: ChosenModels,
+    predictors: Predictors,
     rows: np.ndarray,
     families: SubsetPlan,
     price: float,
 ) -> None:
-    """Test each family's gain over the others: the best mixture with it against the best without it.
+    """Test what each family adds to the others: the best mixture with it against the best without it.
 
     The best of all families may do without the family; then there would be nothing to test.
     """
     from brainsim.encoding.competition import best_of_subsets, best_with_group
     from brainsim.encoding.nulls import predict_chosen, score_nulls
 
-    p, nulls, gains = [], [], []
+    p, nulls, tested = [], [], []
+    as_it_is = np.arange(len(inputs.Y))[None, :]
     for family in range(families.n_families):
         with_it = best_with_group(found.bests, family, within=families.full, price=price)
         ((_, without),) = best_of_subsets(found.bests, [families.full & ~(1 << family)], price=price)
-        predicted = predict_chosen(models, without, inputs.Y)
-        left = inputs.Y - predicted
-        label = f"nulls of family {family + 1} of {families.n_families}"
-        null = score_nulls(models, with_it, left, rows, fixed=predicted, progress=inputs.progress, label=label)
-        null -= score_nulls(models, without, left, rows, fixed=predicted, progress=inputs.progress, label=label)
-        gain = (with_it.r2 - without.r2).mean(dim=0).cpu().numpy()
-        p.append(p_values(null, gain))
+        predicted = predict_chosen(predictors, without, inputs.Y)
+        observed = score_nulls(predictors, with_it, inputs.Y, as_it_is, reduced=without)[0]
+        null = score_nulls(
+            predictors,
+            with_it,
+            inputs.Y - predicted,
+            rows,
+            fixed=predicted,
+            reduced=without,
+            progress=inputs.progress,
+            label=f"nulls of family {family + 1} of {families.n_families}",
+        )
+        p.append(p_values(null, observed))
         nulls.append(sum_regions(null, inputs.regions))
-        gains.append(sum_regions(gain, inputs.regions))
+        tested.append(sum_regions(observed, inputs.regions))
     numbers.values["unique_p"] = np.stack(p)
-    numbers.sums["null_unique"] = np.stack(nulls)
-    numbers.sums["tested_unique"] = np.stack(gains)
+    numbers.sums |= {"null_unique": np.stack(nulls), "tested_unique": np.stack(tested)}
 
 
 def p_values(null: np.ndarray, observed: np.ndarray) -> np.ndarray:

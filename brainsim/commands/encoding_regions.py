@@ -69,8 +69,7 @@ def _p_value(
     if "roi_null_joint" not in arrays:
         return None
     if quantity == "joint":
-        scores = arrays["roi_r2_folds"][roi] if "roi_r2_folds" in arrays else arrays["roi_subset_r2"][roi, -1]
-        null, observed = arrays["roi_null_joint"][roi], scores.mean()
+        null, observed = arrays["roi_null_joint"][roi], arrays["roi_tested_joint"][roi]
     else:
         row = list(told["families"]).index(family)
         null, observed = arrays["roi_null_unique"][roi, row], arrays["roi_tested_unique"][roi, row]

@@ -62,7 +62,7 @@ def group_tables(
             names = subset_names(families, lattice.part_masks)
             for members, value in zip(names, commonality_parts(scores, lattice), strict=True):
                 parts.append({"stream": stream, "families": members, **crossed_row(value)})
-        chances = of_stream.p_values("null_joint", None)
+        chances = of_stream.p_values("null_joint", "tested_joint")
         joint.append({"stream": stream, **crossed_row(scores[-1]), **({"p": chances[0]} if chances else {})})
         for row in (*rows, *parts, *joint):
             row.setdefault("n_targets", of_stream.n_targets)
@@ -116,15 +116,15 @@ class _StreamScores:
         empty = np.full_like(next(iter(by_subject.values())), np.nan)
         return np.stack([by_subject.get(subject, empty) for subject in self._arrays], axis=1).astype(np.float64)
 
-    def p_values(self, null: str, observed: str | None) -> list[float]:
+    def p_values(self, null: str, observed: str) -> list[float]:
         """Return how often the mean over subjects of null scores reaches the observed one; empty without nulls.
 
         Parameters
         ----------
         null : str
             Name of the null means, (n_nulls,) or (n_families, n_nulls) per subject.
-        observed : str or None
-            Name of what was observed, (n_families,) per subject; the joint score by default.
+        observed : str
+            Name of what was observed, one number or (n_families,) per subject.
         """
         if any(f"stream_{null}" not in self._arrays[subject] for subject in self._rows):
             return []
@@ -133,12 +133,8 @@ class _StreamScores:
             return []
         by_subject = self._take(f"stream_{null}")
         nulls = np.mean([np.atleast_2d(by_subject[subject]) for subject in fitted], axis=0)  # (n_quantities, n_nulls)
-        if observed is None:
-            scores = self._take("stream_subset_r2")
-            means = np.array([np.mean([scores[subject][-1].mean() for subject in fitted])])
-        else:
-            values = self._take(f"stream_{observed}")
-            means = np.mean([values[subject] for subject in fitted], axis=0)
+        values = self._take(f"stream_{observed}")
+        means = np.mean([np.atleast_1d(values[subject]) for subject in fitted], axis=0)
         return [float((1 + (~(null < mean)).sum()) / (1 + len(null))) for null, mean in zip(nulls, means, strict=True)]
 
 
