@@ -19,6 +19,7 @@ WHY_MASKED = {
     "not finite": "NaN or infinite",
     "constant in a test fold": "constant in a test fold",
     "outside the chosen ROIs": "outside the chosen ROIs",
+    "without any score": "that no candidate could score",
 }
 
 

@@ -273,8 +273,8 @@ def _describe_subsets(partition: PartitionSet) -> str:
 
 def _describe_pool(options: Options) -> list[str]:
     pool = (
-        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then random "
-        "ones"
+        "One pool of weightings serves all combinations: patterns of absent, weak and strong families first, then "
+        "random ones"
     )
     if str(options.get("solver", "loro")) != "loro":
         return [f"{pool}; each combination was searched afresh among those that use its families alone"]
@@ -334,8 +334,8 @@ def _statistics_of(result: FitSet | PartitionSet) -> tuple[list[str], list[str]]
         used += ["phipson2010", "benjamini1995"] + ["freedman1983", "winkler2014"] * is_partition
     if any(row.estimate.has_interval for row in result.regions):
         sentences.append(
-            f"Intervals of ROIs are percentile bootstraps over runs {cite('efron1979')}: a subject's test runs were "
-            "drawn with replacement, and the ROI's mean was taken anew; nothing was fitted again"
+            f"Intervals of ROIs are percentile bootstraps over test folds {cite('efron1979')}: a subject's test folds "
+            "were drawn with replacement, and the ROI's mean was taken anew; nothing was fitted again"
         )
         used.append("efron1979")
     return sentences, used

@@ -405,7 +405,7 @@ def test_rois_have_a_table_and_a_figure_with_their_intervals(tmp_path: Path) -> 
     svg = (tmp_path / "figures" / "families-rois.svg").read_text()
     for word in (*REGIONS, *FAMILIES, "mean over subjects"):
         assert f">{word}</text>" in svg
-    assert "Intervals of ROIs are percentile bootstraps over runs (Efron, 1979)" in page.text
+    assert "Intervals of ROIs are percentile bootstraps over test folds (Efron, 1979)" in page.text
 
 
 def test_many_rois_are_drawn_in_part_and_tabulated_whole(tmp_path: Path) -> None:

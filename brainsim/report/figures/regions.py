@@ -20,7 +20,7 @@ MAX_REGIONS = 40  # rows of dots that are still told apart on a page
 LONG_TABLE = 30
 PANELS_PER_ROW = 3  # four where that fills the row
 JOINT = "joint"
-INTERVAL = "95 % bootstrap interval over runs"
+INTERVAL = "95 % bootstrap interval over test folds"
 
 
 def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
@@ -54,8 +54,8 @@ def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
         Column("n_targets", "Targets"),
     )
     note = (
-        f"Means over an ROI's targets, per subject. [low, high]: {INTERVAL}: what other runs of the same subject would "
-        "give. With few runs it is too short (eight runs: about 90 % instead of 95 %)."
+        f"Means over an ROI's targets, per subject. [low, high]: {INTERVAL} (runs, where one run is left out at a "
+        "time): what others of the same subject would give. With few it is too short (eight: about 90 % instead of 95 %)."
     )
     return Table(key, "ROIs: scores and their intervals", columns, cells, note, folded=len(cells) > LONG_TABLE)
 
