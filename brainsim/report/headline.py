@@ -95,18 +95,18 @@ def _tell_significance(p: PartitionSet) -> list[str]:
     sentences = []
     if joint is not None:
         shares = {s: 100 * float(v) for s, v in zip(p.streams, over_subjects(joint), strict=True)}
-        told = [f"{v:.0f} % in {s}" for s, v in shares.items() if math.isfinite(v)]
+        told = [f"{v:.0f} % ({s})" for s, v in shares.items() if math.isfinite(v)]
         sentences.append(
-            f"The share of targets whose joint R² is above chance (false discovery rate {100 * FDR_LEVEL:g} %) is "
-            f"{join_words(told)}."
+            f"All families together predict above chance (false discovery rate {100 * FDR_LEVEL:g} %) "
+            f"{join_words(told)} of targets."
         )
     if unique is not None:
         means = over_subjects(unique)
         if np.isfinite(means).any():
             s, f = np.unravel_index(int(np.nanargmax(means)), means.shape)
             sentences.append(
-                f"Unique variance is significant in at most {100 * means[s, f]:.0f} % of a stream's targets "
-                f"({p.families[f]} in {p.streams[s]})."
+                f"What a family adds to the others is significant in at most {100 * means[s, f]:.0f} % of a stream's "
+                f"targets ({p.families[f]} in {p.streams[s]})."
             )
     return sentences
 

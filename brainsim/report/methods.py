@@ -347,7 +347,7 @@ def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> li
     least = f" by at least {shift:g} TRs" if isinstance(shift, int | float) else ""
     least += f" ({shift_s:g} s)" if least and isinstance(shift_s, int | float) else ""
     unique = (
-        " For the unique part of a family, the best weighting that uses the family was compared with the best one that "
+        " For the unique part of a family, the best weighting that uses the family was set against the best one that "
         "does not, and only what the others' cross-validated prediction leaves of the responses was shifted, so that "
         f"what they explain stayed in place {cite('freedman1983', 'winkler2014')}."
         if has_unique
@@ -358,9 +358,22 @@ def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> li
         f"{least} against the features, all targets alike, which keeps autocorrelation and what targets have in "
         "common; models were trained anew, with the hyperparameters that were chosen for the true responses."
         f"{unique}",
+        *_tell_statistic(str(nulls.get("statistic", ""))),
         f"p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is the "
         f"false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
     ]
+
+
+def _tell_statistic(statistic: str) -> list[str]:
+    if not statistic:
+        return []
+    told = [f"Statistic: {statistic}"]
+    if "correlation" in statistic:
+        told.append(
+            "A correlation, unlike R², does not depend on how large a prediction is, which hyperparameters fit to the "
+            "responses that they were chosen on and to no shifted ones"
+        )
+    return told
 
 
 def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -97,7 +97,7 @@ def fake_complete_partition(*, n_subjects: int = 4, seed: int = 0) -> tuple[Part
         stopped=(212, 300),
         gain={"rounds": 2, "n_candidates": 96, "inner_before": 0.101, "inner_after": 0.105, "r2_before": 0.0953,
               "r2_after": 0.0961},
-        nulls={"n_nulls": 100, "min_shift_trs": 10, "statistic": "r2"},
+        nulls={"n_nulls": 100, "min_shift_trs": 10, "statistic": "correlation of BOLD and prediction on test runs"},
     )  # fmt: skip
     p_values = {key: replace(e, p=float(rng.uniform(0.0099, 0.5))) for key, e in partition.group.items()}
     unique = np.clip(10 * np.nan_to_num(np.asarray(partition.unique)) + rng.normal(0, 0.02, (*shape, 5)), 0, 1)

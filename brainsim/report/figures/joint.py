@@ -70,6 +70,8 @@ def tabulate_joint(partition: PartitionSet, *, key: str) -> Table:
     note = "R² of all families together, cross-validated, mean over a stream's targets (no unit)."
     if partition.interval and partition.group_joint:
         note += f" [low, high]: {partition.interval}."
+    if has_p:
+        note += " p: of what all families predict, mean over targets and subjects, by null data sets."
     if partition.normalised is not None:
         note += " R² / noise ceiling: each target's R² over its own ceiling, median over targets, mean over subjects."
     return Table(key, "R² of all families together", columns, tuple(rows), note)

@@ -87,9 +87,8 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
     if partition.interval and partition.group:
         note += f" [low, high]: {partition.interval}."
     if has_p:
-        note += (
-            " p: of the mean over targets and subjects, against null data sets; not corrected for the number of rows."
-        )
+        note += " p: of what the family adds, mean over targets and subjects, by null data sets; not corrected for"
+        note += " the number of rows."
     if shares is not None:
         note += " q: false discovery rate over a subject's targets; its column is a mean over subjects."
     title = f"{name} in each stream" if quantity == "alone" else f"{name} of each family in each stream"

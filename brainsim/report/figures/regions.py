@@ -55,7 +55,7 @@ def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
     )
     note = (
         f"Means over an ROI's targets, per subject. [low, high]: {INTERVAL} (runs, where one run is left out at a "
-        "time): what others of the same subject would give. With few it is too short (eight: about 90 % instead of 95 %)."
+        "time): what others of the same subject would give. With few it is too short (eight: about 90 % instead of 95)."
     )
     return Table(key, "ROIs: scores and their intervals", columns, cells, note, folded=len(cells) > LONG_TABLE)
 

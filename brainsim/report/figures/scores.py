@@ -54,7 +54,7 @@ def tabulate_scores(fit: FitSet, *, key: str) -> Table:
     )
     note = "r and R² are cross-validated, per target; targets are counted over all subjects, masked targets left out."
     if fit.significant is not None:
-        note += " q: false discovery rate of R² over a subject's targets; its column is a mean over subjects."
+        note += " q: false discovery rate over a subject's targets; its column is a mean over subjects."
     if fit.normalised is not None:
         note += " R² / noise ceiling: each target's R² over its own ceiling, median over targets, mean over subjects."
     return Table(key, "Prediction scores by stream", columns, tuple(rows), note)

@@ -54,9 +54,16 @@ def draw_significant(partition: PartitionSet, *, key: str) -> Drawing | None:
         for s in partition.streams
         if (s, items[0].name) in subjects
     )
-    what = [w for w, there in (("joint R²", joint is not None), ("each family's unique part", bool(families))) if there]
+    what = [
+        words
+        for words, there in (
+            ("all families together predict", joint is not None),
+            ("each family adds to what the others predict", bool(families)),
+        )
+        if there
+    ]
     caption = (
-        f"Share of a stream's targets in which {join_words(what)} lies above chance at a false discovery rate of "
+        f"Share of a stream's targets in which {join_words(what)}, above chance, at a false discovery rate of "
         f"{100 * FDR_LEVEL:g} % within the subject (q ≤ {FDR_LEVEL:g}, Benjamini–Hochberg). Bars: mean over n = "
         f"{count(len(partition.subjects), 'subject')}; dots: subjects. A small share does not say that a family "
         "explains little, only that few single targets show it."
