@@ -89,10 +89,9 @@ def contracts(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, where there are any."""
-    if not (ROOT / "benchmarks").is_dir():
-        session.skip("there is no folder benchmarks/")
-    run_shared(session, "python", "-m", "pytest", "benchmarks", "-q", *session.posargs)
+    """Measure speed and memory (docs/performance.md); arguments after -- name benchmarks."""
+    out = ROOT / ".nox" / "bench" / "figures.json"
+    run_shared(session, "python", "-m", "benchmarks", "--out", str(out), *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)
