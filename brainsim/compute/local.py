@@ -144,7 +144,7 @@ def _make_cluster(specifications: list[dict[str, Any]], dashboard_port: int) -> 
             "protocol": _protocol(),
             "port": 0,
             "dashboard": bool(dashboard_port),
-            "dashboard_address": f"127.0.0.1:{dashboard_port}" if dashboard_port else None,
+            "dashboard_address": f"127.0.0.1:{dashboard_port}",  # any free port where none is asked for
         },
     }
     try:

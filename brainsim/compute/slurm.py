@@ -139,7 +139,7 @@ def _make_cluster(jobqueue: Any, described: dict[str, Any], dashboard_port: int)
     configured = dask.config.get("jobqueue.slurm.scheduler-options", None) or {}
     dashboard = {
         "dashboard": bool(dashboard_port),
-        "dashboard_address": f":{dashboard_port}" if dashboard_port else None,
+        "dashboard_address": f":{dashboard_port}",
     }
     try:
         return jobqueue.SLURMCluster(scheduler_options={**dashboard, **configured}, silence_logs=False, **described)
