@@ -62,8 +62,8 @@ def add_nulls(
     numbers.notes["nulls"] = {
         "n_nulls": options.n_nulls,
         "min_shift_trs": min_shift,
-        "statistic": "correlation of BOLD and prediction on test runs; for unique parts, of what the other families "
-        "leave of the BOLD and what this one adds to the prediction; mean over folds",
+        "statistic": "correlation of BOLD and prediction on test runs, mean over folds; for unique parts, what the "
+        "family adds to that of the others",
     }
     if families is not None and families.has_unique:
         _test_families(found, inputs, numbers, predictors, rows, families, price)
@@ -86,22 +86,15 @@ def _test_families(
     from brainsim.encoding.nulls import predict_chosen, score_nulls
 
     p, nulls, tested = [], [], []
-    as_it_is = np.arange(len(inputs.Y))[None, :]
     for family in range(families.n_families):
         with_it = best_with_group(found.bests, family, within=families.full, price=price)
         ((_, without),) = best_of_subsets(found.bests, [families.full & ~(1 << family)], price=price)
         predicted = predict_chosen(predictors, without, inputs.Y)
-        observed = score_nulls(predictors, with_it, inputs.Y, as_it_is, reduced=without)[0]
-        null = score_nulls(
-            predictors,
-            with_it,
-            inputs.Y - predicted,
-            rows,
-            fixed=predicted,
-            reduced=without,
-            progress=inputs.progress,
-            label=f"nulls of family {family + 1} of {families.n_families}",
-        )
+        left = inputs.Y - predicted
+        label = f"nulls of family {family + 1} of {families.n_families}"
+        null = score_nulls(predictors, with_it, left, rows, fixed=predicted, progress=inputs.progress, label=label)
+        null -= score_nulls(predictors, without, left, rows, fixed=predicted, progress=inputs.progress, label=label)
+        observed = (with_it.r - without.r).mean(dim=0).cpu().numpy()
         p.append(p_values(null, observed))
         nulls.append(sum_regions(null, inputs.regions))
         tested.append(sum_regions(observed, inputs.regions))
