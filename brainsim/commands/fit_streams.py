@@ -26,7 +26,8 @@ def summarise_fits(
     Returns
     -------
     list of dict
-        Per subject and stream: mean R2 and r, median r, share of targets with r above 0.2, number above 0.5.
+        Per subject and stream: mean R2 and r, median r, share of targets with r above 0.2, number above 0.5; with nulls,
+        share of targets that are found at a false discovery rate of 5 %.
     list of str
         Warnings, each with its subject.
     """
@@ -35,6 +36,7 @@ def summarise_fits(
         for subject in group.subjects:
             path = paths[subject.name]
             r2, r = store.read(path, "r2"), store.read(path, "r")
+            q = store.read(path, "q") if "q" in store.info(path).arrays else None
             warnings += [f"{subject.name}: {warning}" for warning in store.info(path).attributes["warnings"]]
             for stream, mask in stream_masks(store, subject).items():
                 inside = mask & np.isfinite(r2)
@@ -50,6 +52,7 @@ def summarise_fits(
                         "median_r": float(np.median(r[inside])),
                         "share_r_above_0.2": float((r[inside] > 0.2).mean()),
                         "n_r_above_0.5": int((r[inside] > 0.5).sum()),
+                        **({} if q is None else {"share_q_below_0.05": float((q[inside] <= 0.05).mean())}),
                     }
                 )
     return rows, warnings

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
+from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, stream_masks
 from brainsim.commands.encoding_run import Analysis
 from brainsim.stats.intervals import crossed_row, interval_row
 from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
 
 if TYPE_CHECKING:
-    from brainsim.store import Store
+    from brainsim.store import NodeInfo, Store
     from brainsim.variance.lattice import SubsetPlan
 
 StreamNames = Mapping[str, Sequence[str]]
@@ -164,7 +164,7 @@ def write_group(
     }
     streams = {subject.name: tuple(subject.targets.attributes["streams"]) for subject in plan.subjects}
     attributes = {
-        **group_tables(plan.families, lattice, arrays, streams),
+        **_with_shares(group_tables(plan.families, lattice, arrays, streams), _found_shares(store, plan, nodes)),
         "families": list(plan.families),
         "dataset": plan.dataset,
         "subjects": list(nodes),
@@ -174,3 +174,38 @@ def write_group(
     }
     store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
     return attributes
+
+
+def _found_shares(
+    store: Store, plan: EncodingPlan, nodes: Mapping[str, NodeInfo]
+) -> dict[tuple[str, str | None], float]:
+    """Return the share of each stream's targets, over all subjects, with a q value of 0.05 or less.
+
+    Returns
+    -------
+    dict of (stream, family) to float
+        Family None is the joint model; empty without nulls.
+    """
+    flags: dict[tuple[str, str | None], list[np.ndarray]] = {}
+    for subject in plan.subjects:
+        node = nodes[subject.name]
+        by_family: dict[str | None, np.ndarray] = {}
+        if "joint_q" in node.arrays:
+            by_family[None] = store.read(node.path, "joint_q")
+        if "unique_q" in node.arrays:
+            by_family |= dict(zip(plan.families, store.read(node.path, "unique_q"), strict=True))
+        for stream, mask in stream_masks(store, subject).items() if by_family else ():
+            for family, q in by_family.items():
+                fitted = q[mask & np.isfinite(q)]
+                flags.setdefault((stream, family), []).append(fitted <= 0.05)
+    shares = {key: np.concatenate(values) for key, values in flags.items()}
+    return {key: float(values.mean()) for key, values in shares.items() if len(values)}
+
+
+def _with_shares(tables: dict[str, Any], shares: Mapping[tuple[str, str | None], float]) -> dict[str, Any]:
+    """Add to each row of a unique part or joint score how many targets were found."""
+    for row in (*tables["rows"], *tables["joint"]):
+        key = (row["stream"], row.get("family"))
+        if key in shares and row.get("quantity", "unique") == "unique":
+            row["share_q_below_0.05"] = shares[key]
+    return tables

@@ -114,6 +114,7 @@ def test_p_values_of_streams_without_a_fitted_target_are_not_told(store: Path) -
     done = partition("a", store=store, **FEW, n_nulls=19, null_shift_s=8.0, rois=("V1",), subjects=("01", "02"))
     by_stream = {row["stream"]: row for row in done.joint}
     assert 0 < by_stream["early"]["p"] <= 1
+    assert 0 <= by_stream["early"]["share_q_below_0.05"] <= 1
     assert "p" not in by_stream["ventral"]
     nodes = arrays_of(store, "partitions/a/tiny/sub-02")
     assert np.isfinite(nodes["unique_p"][:, :4]).all()
