@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from brainsim.commands.fit import fit
 from brainsim.commands.partition import partition
 from brainsim.store import ArraySpec, Store
 
@@ -19,51 +20,57 @@ N_FAMILIES, N_LAYERS, N_FEATURES = 9, 12, 64
 
 
 def run(*, quick: bool, device: str) -> dict[str, Any]:
-    """Measure at 3,600 TRs and 108 layer bands of 9 families, in a process of its own for each size."""
-    sizes = (50, 100) if quick else (10_000, 100_000)
-    n_trs = 30 if quick else 450
-    found: dict[str, Any] = {"rows": N_RUNS * n_trs, "bands": N_FAMILIES * N_LAYERS}
-    with tempfile.TemporaryDirectory(prefix="brainsim-bench-") as folder:
-        for n_targets in sizes:
-            store = Path(folder) / f"{n_targets}.zarr"
-            context = multiprocessing.get_context("spawn")
-            for step, function in (("write", _write_store), ("partition", _partition)):
-                told = Path(folder) / f"{step}.json"
-                process = context.Process(target=function, args=(store, n_targets, n_trs, device, told))
+    """Measure a partition of 896 TRs at 10,000 and 100,000 targets and a fit of 3,600 TRs, with 108 layer bands.
+
+    Each in a process of its own, with as few mixtures and alphas as there can be: memory does not depend on how many.
+    """
+    cases = [(50, 30, "partition"), (100, 30, "partition")]
+    if not quick:
+        cases = [(10_000, 112, "partition"), (100_000, 112, "partition"), (10_000, 450, "fit")]
+    found: dict[str, Any] = {"bands": N_FAMILIES * N_LAYERS}
+    for n_targets, n_trs, verb in cases:
+        with tempfile.TemporaryDirectory(prefix="brainsim-bench-") as folder:
+            store, told = Path(folder) / "store.zarr", Path(folder) / "told.json"
+            for function in (_write_store, _measure):
+                arguments = (store, n_targets, n_trs, device, verb, told)
+                process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
                 process.start()
                 process.join()
                 if process.exitcode:
-                    raise RuntimeError(f"{step} at {n_targets} targets ended with {process.exitcode}")
-            measured = json.loads(told.read_text())
-            found |= {f"{n_targets} targets: {key}": value for key, value in measured.items()}
-    peaks = [found[f"{n_targets} targets: peak_gib"] for n_targets in sizes]
-    return {**found, "ratio": peaks[1] / peaks[0]}
+                    raise RuntimeError(f"{function.__name__} of {n_targets} targets ended with {process.exitcode}")
+            name = f"{verb}, {N_RUNS * n_trs} TRs, {n_targets} targets: "
+            found |= {name + key: value for key, value in json.loads(told.read_text()).items()}
+    small, large = (found[f"partition, {N_RUNS * trs} TRs, {n} targets: peak_gib"] for n, trs, _ in cases[:2])
+    return {**found, "ratio_of_targets": large / small}
 
 
-def _partition(store: Path, n_targets: int, n_trs: int, device: str, told: Path) -> None:
-    """Partition with few mixtures and alphas: memory does not depend on how many there are."""
+def _measure(store: Path, n_targets: int, n_trs: int, device: str, verb: str, told: Path) -> None:
     options: dict[str, Any] = {
         "dataset": "bench",
         "store": store,
         "bands": "layer",
-        "subsets": "leave-one-out",
         "alphas": (10.0, 100.0, 1000.0),
-        "n_candidates": 1,
+        "time_budget": "0.001s",
         "device": device,
     }
-    started = time.monotonic()
-    partition("bench", **options)
-    first_s = time.monotonic() - started
-    started = time.monotonic()
-    partition("bench", **options)
-    again_s = time.monotonic() - started
-    peak_kib = next(
-        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
-    told.write_text(json.dumps({"peak_gib": peak_kib / 2**20, "first_s": first_s, "second_run_s": again_s}))
+
+    def command() -> None:
+        if verb == "fit":
+            fit("bench", layer_curves=False, **options)
+        else:
+            partition("bench", subsets="leave-one-out", **options)
+
+    seconds = []
+    for _ in range(2):
+        started = time.monotonic()
+        command()
+        seconds.append(time.monotonic() - started)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    told.write_text(json.dumps({"peak_gib": peak_kib / 2**20, "first_s": seconds[0], "second_run_s": seconds[1]}))
 
 
-def _write_store(path: Path, n_targets: int, n_trs: int, device: str, told: Path) -> None:
+def _write_store(path: Path, n_targets: int, n_trs: int, device: str, verb: str, told: Path) -> None:
     """Write activations of all layers, and one subject's BOLD in blocks of rows."""
     store = Store(path, mode="a")
     rng = np.random.default_rng(0)

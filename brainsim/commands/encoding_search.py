@@ -136,7 +136,7 @@ def search_pool(
         done = SearchLog(n_candidates=pool.n_candidates, n_candidates_done=pool.n_candidates)
         return Found(inputs, pool, {}, done)
     folds = index_folds(inputs.folds, len(inputs.Y), nested=options.nested)
-    search = SearchOptions(n_workers=inputs.n_workers, time_budget_s=inputs.task.budget_s)
+    search = SearchOptions(n_workers=inputs.n_workers, time_budget_s=inputs.task.budget_s, n_least=len(masks))
     bests, log = search_supports(
         inputs.Ks,
         inputs.Y,

@@ -26,8 +26,8 @@ def summarise_fits(
     Returns
     -------
     list of dict
-        Per subject and stream: mean R2 and r, median r, share of targets with r above 0.2, number above 0.5; with nulls,
-        share of targets that are found at a false discovery rate of 5 %.
+        Per subject and stream: mean R2 and r, median r, share of targets with r above 0.2, number above 0.5; and
+        with nulls the share of targets that are found at a false discovery rate of 5 %.
     list of str
         Warnings, each with its subject.
     """

@@ -39,12 +39,15 @@ class SearchOptions:
         Candidates scored at once, each by one thread; more than 16 are of no use. It does not change a bit of the
         result.
     time_budget_s : float, optional
-        Stop after this many seconds with the best so far; at least one candidate of every support is scored.
+        Stop after this many seconds with the best so far.
+    n_least : int
+        Candidates that are scored in any case. Even mixtures come first in a pool: with these every subset has one.
     """
 
     exhaustive: bool = False
     n_workers: int = 1
     time_budget_s: float | None = None
+    n_least: int = 1
 
 
 def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> torch.Tensor:
@@ -130,7 +133,7 @@ def search_supports(
             leader.merge(done.best, done.candidate)
             task.advance()
             is_late = options.time_budget_s is not None and time.monotonic() - started > options.time_budget_s
-            if is_late and n_done >= leader.n_least:
+            if is_late and n_done >= options.n_least:
                 results.close()
                 break
     return leader.bests, log
@@ -154,11 +157,6 @@ class _Leader:
         self._n_merged = 0
         self._ready: dict[int, Reference] = {}
         self._make_ready(0)
-
-    @property
-    def n_least(self) -> int:
-        """Candidates after which every support has occurred."""
-        return max(self.supports.index(support) for support in set(self.supports)) + 1
 
     def jobs(self) -> Iterator[tuple[int, Reference]]:
         """Yield each candidate with its reference."""
