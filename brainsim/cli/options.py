@@ -41,6 +41,9 @@ UNITS = {
     "refine": "rounds",
 }
 
+# What stands for the text of an option that is no name.
+METAVARS = {"--device": "DEVICE", "--time-budget": "TIME", "--subsets": "WORD"}
+
 # Characters of an option's name and value in help: longer lists of choices stand in the words beside them.
 NAME_WIDTH = 30
 
@@ -179,7 +182,7 @@ def _metavar(kind: ValueKind, text: ParameterText, flag: str) -> str:
     if choices and kind.form in (str, list[str]):
         return choices if len(flag) + 1 + len(choices) <= NAME_WIDTH else "WORD"
     if kind.form is str and kind.metavar == "TEXT":
-        return "DEVICE" if flag == "--device" else "NAME"
+        return METAVARS.get(flag, "NAME")
     return kind.metavar
 
 
