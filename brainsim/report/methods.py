@@ -9,7 +9,8 @@ from typing import Any
 
 from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
 from brainsim.report.references import REFERENCES, Reference, cite
-from brainsim.report.words import count, join_words
+from brainsim.report.statistics import describe_statistics
+from brainsim.report.words import count, join_words, sentence
 
 SOLVERS = {
     "loro": "one Cholesky factorisation per candidate, exact for every outer and inner fold (loro)",
@@ -53,15 +54,15 @@ def write_methods(content: Content) -> Methods:
             used += ["lescroart2015", "deheer2017"]
         used += ["groemping2007"] * (partition.shapley is not None)
         used += ["lex2014"] * any(len(part) > 1 for part in partition.parts)
-    for paragraph, references in _describe_statistics([*content.fits, *content.partitions]):
-        paragraphs.append(paragraph)
+    for heading, text, references in describe_statistics([*content.fits, *content.partitions]):
+        paragraphs.append(Method(heading, text))
         used += references
     for rsa in content.rsas:
         paragraphs.append(_describe_rsa(rsa))
         used += ["kriegeskorte2008", "nili2014"]
     for truth in content.truths.values():
         if truth.description:
-            paragraphs.append(Method(f"Planted truth of {truth.dataset}", _sentence(truth.description)))
+            paragraphs.append(Method(f"Planted truth of {truth.dataset}", sentence(truth.description)))
     return Methods(tuple(paragraphs), tuple(REFERENCES[k] for k in dict.fromkeys(used)))
 
 
@@ -81,7 +82,7 @@ def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:
         groups = [f"{s} ({', '.join(r)})" if tuple(r) != (s,) else s for s, r in dataset.streams.items()]
         sentences.append(f"Streams: {join_words(groups)}")
     sentences += _describe_cleaning(dataset.cleaning)
-    return Method(f"Data: {dataset.name}", " ".join(map(_sentence, sentences)))
+    return Method(f"Data: {dataset.name}", " ".join(map(sentence, sentences)))
 
 
 def _describe_cleaning(cleaning: Options) -> list[str]:
@@ -129,7 +130,7 @@ def _describe_systems(content: Content) -> Method:
         which = "All systems have" if len(random) == len(systems) else f"{join_words(random)} have"
         sentences.append(f"{which} seeded random weights: what they explain says nothing about trained systems")
     sentences.append("Activations were averaged into TRs by the end of each clip's window")
-    return Method("Systems and features", " ".join(map(_sentence, sentences)))
+    return Method("Systems and features", " ".join(map(sentence, sentences)))
 
 
 def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
@@ -199,7 +200,7 @@ def _describe_fit(fit: FitSet) -> Method:
     sentences = describe_estimator(fit.options, n_folds=fit.n_folds)
     if fit.layer_r2 is not None:
         sentences.append("Each layer was also fitted alone, with the same folds and penalties")
-    return Method(f"Encoding model: {fit.name}", " ".join(map(_sentence, sentences)))
+    return Method(f"Encoding model: {fit.name}", " ".join(map(sentence, sentences)))
 
 
 def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], str]) -> list[Method]:
@@ -229,12 +230,12 @@ def _describe_partition(partition: PartitionSet, told: Mapping[tuple[str, ...], 
         )
     heading = f"Partition of variance: {partition.name}"
     if partition.unique is None:
-        return [Method(heading, " ".join(map(_sentence, [*sentences, *after])))]
+        return [Method(heading, " ".join(map(sentence, [*sentences, *after])))]
     sentences.append("Unique variance of a family f is what is lost without it")
     formula = "unique(f) = R²(all families) − R²(all families but f)"
     return [
-        Method(heading, " ".join(map(_sentence, sentences))[:-1] + ":", formula),
-        Method("", " ".join(map(_sentence, after))),
+        Method(heading, " ".join(map(sentence, sentences))[:-1] + ":", formula),
+        Method("", " ".join(map(sentence, after))),
     ]
 
 
@@ -303,77 +304,7 @@ def _describe_rsa(rsa: RsaSet) -> Method:
         )
     if rsa.group and rsa.interval:
         sentences.append(f"Intervals: {rsa.interval}")
-    return Method(f"Representational similarity: {rsa.name}", " ".join(map(_sentence, sentences)))
-
-
-def _describe_statistics(results: Sequence[FitSet | PartitionSet]) -> list[tuple[Method, list[str]]]:
-    """Return how p, q and intervals of ROIs were made, once for all results that have them alike, with references."""
-    told: dict[tuple[str, ...], list[str]] = {}
-    cited: dict[tuple[str, ...], list[str]] = {}
-    for result in results:
-        sentences, references = _statistics_of(result)
-        if sentences:
-            told.setdefault(tuple(sentences), []).append(result.name)
-            cited[tuple(sentences)] = references
-    return [
-        (
-            Method(f"Statistics: {join_words(dict.fromkeys(names))}", " ".join(map(_sentence, sentences))),
-            cited[sentences],
-        )
-        for sentences, names in told.items()
-    ]
-
-
-def _statistics_of(result: FitSet | PartitionSet) -> tuple[list[str], list[str]]:
-    sentences: list[str] = []
-    used: list[str] = []
-    nulls = next((s.nulls for s in result.searches if s.nulls), None)
-    if nulls:
-        is_partition = isinstance(result, PartitionSet) and result.unique is not None
-        sentences += _describe_nulls(nulls, result.options, has_unique=is_partition)
-        used += ["phipson2010", "benjamini1995"] + ["freedman1983", "winkler2014"] * is_partition
-    if any(row.estimate.has_interval for row in result.regions):
-        sentences.append(
-            f"Intervals of ROIs are percentile bootstraps over test folds {cite('efron1979')}: a subject's test folds "
-            "were drawn with replacement, and the ROI's mean was taken anew; nothing was fitted again"
-        )
-        used.append("efron1979")
-    return sentences, used
-
-
-def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> list[str]:
-    n = int(nulls.get("n_nulls") or options.get("n_nulls") or 0)
-    shift, shift_s = nulls.get("min_shift_trs"), options.get("null_shift_s")
-    least = f" by at least {shift:g} TRs" if isinstance(shift, int | float) else ""
-    least += f" ({shift_s:g} s)" if least and isinstance(shift_s, int | float) else ""
-    unique = (
-        " For the unique part of a family, the best weighting that uses the family was set against the best one that "
-        "does not, and only what the others' cross-validated prediction leaves of the responses was shifted, so that "
-        f"what they explain stayed in place {cite('freedman1983', 'winkler2014')}."
-        if has_unique
-        else ""
-    )
-    return [
-        f"Null distribution: {n:,} null data sets. In each, every run's responses were shifted circularly in time"
-        f"{least} against the features, all targets alike, which keeps autocorrelation and what targets have in "
-        "common; models were trained anew, with the hyperparameters that were chosen for the true responses."
-        f"{unique}",
-        *_tell_statistic(str(nulls.get("statistic", ""))),
-        f"p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is the "
-        f"false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
-    ]
-
-
-def _tell_statistic(statistic: str) -> list[str]:
-    if not statistic:
-        return []
-    told = [f"Statistic: {statistic}"]
-    if "correlation" in statistic:
-        told.append(
-            "A correlation, unlike R², does not depend on how large a prediction is, which hyperparameters fit to the "
-            "responses that they were chosen on and to no shifted ones"
-        )
-    return told
+    return Method(f"Representational similarity: {rsa.name}", " ".join(map(sentence, sentences)))
 
 
 def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -396,8 +327,3 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 def _span(numbers: Sequence[int]) -> str:
     return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,}–{numbers[-1]:,}"
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) else text + "."

@@ -14,3 +14,9 @@ def join_words(words: Iterable[str], *, last: str = "and") -> str:
 def count(n: int, one: str, many: str | None = None) -> str:
     """Return "1 run" or "8 runs"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """Return a text that ends as a sentence does."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."
