@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> None:
         sys.stdout.flush()
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        known = json.loads(options.out.read_text()) if options.out.exists() else {}
+        options.out.write_text(json.dumps({**known, **found}, indent=1) + "\n")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
