@@ -48,7 +48,7 @@ def test_voxels_that_never_change_stay_nan_and_are_told(walk: Path) -> None:
     r2 = store.read("fits/v1/szinte/sub-01", "r2")
     attributes = store.info("fits/v1/szinte/sub-01").attributes
     assert np.isnan(r2).sum() == attributes["summary"]["n_masked"] == 57
-    assert any("57 of 2365" in warning for warning in attributes["warnings"])
+    assert any("57 of 2,365" in warning for warning in attributes["warnings"])
 
 
 def test_the_page_tells_the_result(walk: Path) -> None:
