@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,11 +133,3 @@ def folds_by_block(layout: RunLayout, *, n_blocks: int, gap: int) -> tuple[Fold,
                 f"{layout.n_rows} TRs for training; use more blocks or a smaller gap."
             )
     return tuple(folds)
-
-
-def stack_runs(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate per-run arrays along time after checking that they agree in the other axes."""
-    shapes = {a.shape[1:] for a in arrays}
-    if len(shapes) != 1:
-        raise InvalidValueError(f"runs have differing shapes after the time axis: {sorted(shapes)}; they must agree.")
-    return np.concatenate(list(arrays), axis=0)

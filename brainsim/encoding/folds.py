@@ -22,6 +22,9 @@ from brainsim.core.runs import Fold
 # at this bound on eps * n / alpha the R2 of float32 and float64 differed by less than 5e-5 (tests/encoding).
 MAX_LOSS = 1e-3
 
+# A correlation, and a variance, of fewer rows says nothing.
+LEAST_ROWS = 3
+
 Span = tuple[int, int]  # first row, and the row after the last
 
 
@@ -52,6 +55,11 @@ class FoldIndex:
         """Number of folds."""
         return len(self.test)
 
+    def validation_rows(self, scored: int, tested: int) -> Span:
+        """Return the rows of one fold that validate models while another is tested: not those near the tested one."""
+        (start, stop), (left, right) = self.test[scored], self.excluded[tested]
+        return (max(start, right), stop) if left <= start else (start, min(stop, left))
+
 
 def index_folds(folds: Sequence[Fold], n_rows: int, *, nested: bool = True) -> FoldIndex:
     """Check folds and note them as ranges.
@@ -75,13 +83,22 @@ def index_folds(folds: Sequence[Fold], n_rows: int, *, nested: bool = True) -> F
     covered = np.concatenate([fold.test for fold in folds])
     if len(np.unique(covered)) != len(covered):
         raise InvalidValueError("test folds overlap; every row may be scored once.")
-    return FoldIndex(
+    index = FoldIndex(
         n_rows=n_rows,
         names=tuple(fold.name for fold in folds),
         test=tuple(_span(fold.test) for fold in folds),
         excluded=tuple(_span(fold.excluded) for fold in folds),
         pairs=tuple(combinations(range(len(folds)), 2)) if nested else (),
     )
+    for scored, tested in (order for pair in index.pairs for order in (pair, pair[::-1])):
+        start, stop = index.validation_rows(scored, tested)
+        if stop - start < LEAST_ROWS:
+            raise InvalidValueError(
+                f"the gap around fold {folds[tested].name} leaves {max(stop - start, 0)} rows of {folds[scored].name} "
+                f"to validate on; at least {LEAST_ROWS} are needed.",
+                hint="--gap-s smaller, or fewer --folds",
+            )
+    return index
 
 
 def _span(rows: np.ndarray) -> Span:
@@ -177,7 +194,7 @@ def hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...], n_targ
     L = cholesky(block)
     # An explicit inverse costs about as much as solving for this many targets.
     inverse = torch.cholesky_inverse(L) if n_targets > len(L) else None
-    return HeldOut(spans, tuple((i, _within(spans, folds.test[i])) for i in members), L, inverse)
+    return HeldOut(spans, tuple((i, within(spans, folds.test[i])) for i in members), L, inverse)
 
 
 def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
@@ -191,7 +208,7 @@ def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
     return tuple(merged)
 
 
-def _within(spans: Sequence[Span], wanted: Span) -> Span:
+def within(spans: Sequence[Span], wanted: Span) -> Span:
     """Return where a range that lies inside one of `spans` stands in their concatenation."""
     offset = 0
     for start, stop in spans:

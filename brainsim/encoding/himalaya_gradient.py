@@ -36,15 +36,12 @@ class GradientScores:
         Mean over folds of each band's part of R2 (himalaya's `r2_score_split`).
     weight : ndarray of float32, (n_bands, n_targets)
         Mean over folds of each band's share of the weights.
-    validation : ndarray of float32, (n_folds, n_targets)
-        Validation score of the last step, as himalaya counts it: the negative mean squared error.
     """
 
     r2: np.ndarray
     r: np.ndarray
     split_r2: np.ndarray
     weight: np.ndarray
-    validation: np.ndarray
 
 
 def search_with_hyper_gradient(
@@ -54,6 +51,7 @@ def search_with_hyper_gradient(
     folds: Sequence[Fold],
     backend: str = "torch",
     n_targets_batch: int = 2000,
+    max_iter: int = MAX_ITER,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> GradientScores:
@@ -69,23 +67,28 @@ def search_with_hyper_gradient(
         The same folds serve as outer tests and as inner validation sets.
     backend : {"torch", "torch_cuda", "numpy"}
         himalaya's backend.
+    n_targets_batch : int
+        Targets that descend together. himalaya stops a batch when none of its targets moves any more, so the last
+        digits of a score depend on which targets share a batch.
+    max_iter : int
+        Steps of the outer loop at most.
     seed : int
         Seed of its order of steps.
     """
     n_bands, n_rows, n_targets = len(Ks), len(Y), Y.shape[1]
-    r2, r, validation = (np.empty((len(folds), n_targets), np.float32) for _ in range(3))
+    r2, r = (np.empty((len(folds), n_targets), np.float32) for _ in range(2))
     split, weight = np.zeros((n_bands, n_targets)), np.zeros((n_bands, n_targets))
     stack = np.stack([np.asarray(K, np.float32) for K in Ks])
     with himalaya_backend(backend) as xp, progress.task("himalaya", total=len(folds), unit="folds") as task:
         for index, fold in enumerate(folds):
             train = np.setdiff1d(np.arange(n_rows), fold.excluded)
-            deltas, duals, scores = solve_multiple_kernel_ridge_hyper_gradient(
+            deltas, duals, _ = solve_multiple_kernel_ridge_hyper_gradient(
                 xp.asarray(stack[:, train[:, None], train[None, :]]),
                 xp.asarray(Y[train]),
                 cv=inner_splits(folds, index, train),
                 return_weights="dual",
                 initial_deltas="ridgecv",
-                max_iter=MAX_ITER,
+                max_iter=max_iter,
                 max_iter_inner_dual=MAX_ITER_DUAL,
                 kernel_ridge_method="conjugate_gradient",
                 n_targets_batch=n_targets_batch,
@@ -101,9 +104,6 @@ def search_with_hyper_gradient(
             r[index] = xp.to_numpy(correlation_score(Y_test, joint))
             split += xp.to_numpy(r2_score_split(Y_test, xp.asarray(parts)))
             weight += gains / gains.sum(axis=0)
-            validation[index] = xp.to_numpy(scores)[-1]
             task.advance()
     n_folds = len(folds)
-    return GradientScores(
-        r2, r, (split / n_folds).astype(np.float32), (weight / n_folds).astype(np.float32), validation
-    )
+    return GradientScores(r2, r, (split / n_folds).astype(np.float32), (weight / n_folds).astype(np.float32))

@@ -12,7 +12,7 @@ from brainsim.core.checks import check_choice, check_count, check_file, check_fo
 from brainsim.core.errors import BrainsimError, InputFileError, InvalidValueError, UnknownNameError
 from brainsim.core.provenance import canonical_json, digest, digest_file
 from brainsim.core.registry import Registry
-from brainsim.core.runs import RunLayout, folds_by_block, folds_by_run, stack_runs
+from brainsim.core.runs import RunLayout, folds_by_block, folds_by_run
 from brainsim.core.seeds import named_rng, named_seed
 from brainsim.core.timing import TrGrid
 
@@ -89,8 +89,6 @@ def test_impossible_runs_and_blocks_are_named() -> None:
     for n_blocks, gap in ((2, 0), (31, 0), (3, -1), (3, 5)):
         with pytest.raises(InvalidValueError, match=r"--blocks|--gap"):
             folds_by_block(LAYOUT, n_blocks=n_blocks, gap=gap)
-    with pytest.raises(InvalidValueError, match="differing shapes"):
-        stack_runs([np.zeros((3, 2)), np.zeros((3, 4))])
 
 
 def test_a_time_belongs_to_the_tr_that_ends_with_it() -> None:

@@ -66,8 +66,15 @@ def test_scores_equal_those_of_refitted_models(kind: str, n_targets: int) -> Non
         for s, other in enumerate(folds):
             if s != r:
                 train = np.setdiff1d(rows, np.union1d(fold.excluded, other.excluded))
-                validation.append(r2_score(Y[other.test], refit(K, Y, 2.0, train, other.test)))
+                seen = np.setdiff1d(other.test, fold.excluded)  # rows near the tested fold validate nothing
+                validation.append(r2_score(Y[seen], refit(K, Y, 2.0, train, seen)))
         np.testing.assert_allclose(inner[r], np.mean(validation, axis=0), atol=2e-5)
+
+
+def test_gap_that_swallows_a_neighbouring_block_is_refused() -> None:
+    one = RunLayout(("run-1",), (130,))
+    with pytest.raises(InvalidValueError, match="leaves 1 rows of block-2 to validate on"):
+        index_folds(folds_by_block(one, n_blocks=10, gap=12), 130)
 
 
 @pytest.mark.parametrize("kind", ["runs", "blocks", "blocks with gap"])

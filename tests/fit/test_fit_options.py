@@ -18,6 +18,7 @@ from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, r
 from brainsim.commands.fit import fit
 from brainsim.commands.partition import partition
 from brainsim.core.errors import BrainsimError, InvalidValueError, UnknownNameError
+from brainsim.encoding.himalaya_gradient import search_with_hyper_gradient
 from brainsim.store import Store
 
 FEW: dict[str, Any] = {"dataset": "tiny", "alphas": (1.0, 10.0, 100.0, 1000.0), "n_candidates": 10, "device": "cpu"}
@@ -190,7 +191,7 @@ def test_refinement_never_lowers_the_validation_score_and_tells_its_gain(store: 
 
 
 def test_hyper_gradient_reaches_the_scores_of_the_search(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brainsim.encoding.himalaya_gradient.MAX_ITER", 15)
+    monkeypatch.setitem(search_with_hyper_gradient.__kwdefaults__, "max_iter", 15)
     options = {**FEW, "alphas": None, "layer_curves": False, "subjects": ("03",)}
     fit("search", store=store, **options)
     fit("gradient", store=store, **options, solver="himalaya-hyper-gradient")

@@ -1,0 +1,62 @@
+"""A planted cohort of realistic length: every unique and shared part comes back. Half an hour: run by nox -s slow.
+
+Ten subjects, four streams, nine systems of five families, eight runs of twelve minutes (2,880 TRs), through the
+commands a user types. Few voxels per stream serve: the mean over subjects and voxels is what is compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brainsim.commands.ingest import ingest
+from brainsim.commands.partition import partition
+from brainsim.commands.simulate import simulate
+from brainsim.store import Store
+
+N_SUBJECTS, N_VOXELS, RUN_S = 10, 10, 720.0
+TOLERANCE = 0.01  # R2, at cohort level
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("cohort")
+    path = folder / "store.zarr"
+    simulate(folder / "planted", store=path, subjects=N_SUBJECTS, run_s=RUN_S, n_voxels=N_VOXELS, device="cpu")
+    bids = folder / "planted" / "bids"
+    ingest(
+        bids,
+        dataset="planted",
+        store=path,
+        rois=bids / "streams_dseg.nii.gz",
+        confounds="motion6",
+        stimulus_map=bids / "stimulus_map.tsv",
+    )
+    partition("planted", store=path, dataset="planted", rois=("early", "ventral", "lateral", "dorsal"), device="cpu")
+    return Store(path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_part_of_the_planted_variance_is_found(store: Store) -> None:
+    truth = store.info("truth/planted").attributes
+    group = store.info("partitions/planted/planted/group").attributes
+    planted = {(row["stream"], frozenset(row["families"])): row["r2"] for row in truth["parts"]}
+    found = {(row["stream"], frozenset(row["families"])): row["mean"] for row in group["parts"]}
+    assert len(planted) == 4 * 31
+    assert found.keys() == planted.keys()
+    errors = {key: found[key] - planted[key] for key in planted}
+    worst = max(errors, key=lambda key: abs(errors[key]))
+    told = f"{worst[0]}, {' & '.join(sorted(worst[1]))}: {found[worst]:.4f} for {planted[worst]:.4f}"
+    assert max(map(abs, errors.values())) < TOLERANCE, told
+    assert float(np.sqrt(np.mean(np.square(list(errors.values()))))) < TOLERANCE / 3
+
+
+@pytest.mark.slow
+def test_nothing_is_found_where_nothing_was_planted(store: Store) -> None:
+    null = {tuple(row) for row in store.info("truth/planted").attributes["null"]}
+    rows = store.info("partitions/planted/planted/group").attributes["rows"]
+    unique = {(row["stream"], row["family"]): row for row in rows if row["quantity"] == "unique"}
+    assert len(null) == 12
+    assert all(abs(unique[key]["mean"]) < TOLERANCE for key in null)
+    assert sum(unique[key]["low"] > 0 for key in null) <= 2  # of 12 intervals at 95 %
