@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from brainsim.core.errors import InvalidValueError, StoreError, UnknownNameError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import suggest, unknown_name
 from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
-from brainsim.models import MODELS, ModelRow, weights_key
+from brainsim.models import MODELS, ModelRow, find_row, weights_key
+from brainsim.models.external import explain_module, is_external
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
 from brainsim.store import Store
 
@@ -89,6 +90,9 @@ class Job:
 def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[ModelRow, tuple[str, ...]]]:
     """Return the rows that names and globs stand for, in the registry's order, with the layers asked of each.
 
+    Models found elsewhere ("timm:…") come after those of the list, as they were named. A glob over layers that matches
+    none of their taps may match any of their modules, and the row that is returned has those as taps.
+
     Raises
     ------
     UnknownNameError
@@ -96,33 +100,64 @@ def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[Mod
     InvalidValueError
         A checkpoint for several models.
     """
-    if not names:
-        raise InvalidValueError("no models given; at least one name or glob is needed.", hint="brainsim models list")
-    chosen: dict[str, ModelRow] = {}
-    for name in names:
-        matches = [known for known in MODELS if fnmatchcase(known, name)]
-        if not matches:
-            raise unknown_name("model", name, list(MODELS), hint="brainsim models list")
-        chosen.update({match: MODELS[match] for match in matches})
-    rows = [row for name, row in MODELS.items() if name in chosen]
+    rows = _find_rows(names)
     if options.checkpoint is not None and len(rows) > 1:
         raise InvalidValueError(
             f"one checkpoint for {len(rows)} models ({', '.join(row.name for row in rows)}); it fits one.",
             hint="extract model by model where each has a file of its own",
         )
-    taps = {row.name: row.layers(options.tap) for row in rows}
-    every = list(dict.fromkeys(tap for found in taps.values() for tap in found))
+    layers = {row.name: _match_layers(row, options) for row in rows}
     for glob in options.layers:
-        if not any(fnmatchcase(tap, glob) for tap in every):
-            raise UnknownNameError(
-                f"no layer of {', '.join(row.name for row in rows)} matches {glob!r}; {suggest(glob, every)}",
-                hint=f"brainsim models show {rows[0].name}",
-            )
-    layers = {
-        name: tuple(tap for tap in found if any(fnmatchcase(tap, g) for g in options.layers))
-        for name, found in taps.items()
-    }
-    return [(row, layers[row.name]) for row in rows if layers[row.name]]
+        if not any(fnmatchcase(layer, glob) for found in layers.values() for layer in found):
+            raise _unknown_layer(glob, rows, options)
+    return [
+        (replace(row, taps=layers[row.name]) if row.modules else row, layers[row.name])
+        for row in rows
+        if layers[row.name]
+    ]
+
+
+def _find_rows(names: Sequence[str]) -> list[ModelRow]:
+    if not names:
+        raise InvalidValueError("no models given; at least one name or glob is needed.", hint="brainsim models list")
+    chosen: dict[str, ModelRow] = {}
+    for name in names:
+        if name not in MODELS and is_external(name):
+            row = find_row(name)
+            other = chosen.setdefault(row.name, row)
+            if (other.identity(), other.weights) != (row.identity(), row.weights):
+                raise InvalidValueError(
+                    f"two models would both be called {row.name} in the store; each needs a name of its own.",
+                    hint="rename one of the files or folders, or extract into two stores",
+                )
+            continue
+        matches = [known for known in MODELS if fnmatchcase(known, name)]
+        if not matches:
+            raise unknown_name("model", name, list(MODELS), hint="brainsim models list")
+        chosen.update({match: MODELS[match] for match in matches})
+    listed = [row for name, row in MODELS.items() if name in chosen]
+    return listed + [row for name, row in chosen.items() if name not in MODELS]
+
+
+def _match_layers(row: ModelRow, options: ExtractOptions) -> tuple[str, ...]:
+    """Return the layers that any glob matches: of the taps, and of all modules for a glob that matches no tap."""
+    taps = row.layers(options.tap)
+    found = {tap for glob in options.layers for tap in taps if fnmatchcase(tap, glob)}
+    for glob in options.layers:
+        if not any(fnmatchcase(tap, glob) for tap in taps):
+            found |= {module for module in row.modules if fnmatchcase(module, glob)}
+    return tuple(layer for layer in (row.modules or taps) if layer in found)
+
+
+def _unknown_layer(glob: str, rows: Sequence[ModelRow], options: ExtractOptions) -> UnknownNameError:
+    taps = [tap for row in rows for tap in row.layers(options.tap)]
+    every = list(dict.fromkeys([*taps, *(module for row in rows for module in row.modules)]))
+    reasons = [reason for row in rows if row.modules and (reason := explain_module(row, glob))]
+    why = f"there is one, but {reasons[0]}." if reasons else suggest(glob, every)
+    return UnknownNameError(
+        f"no layer of {', '.join(row.name for row in rows)} matches {glob!r}; {why}",
+        hint=f"brainsim models show {rows[0].address or rows[0].name}",
+    )
 
 
 def plan_jobs(
@@ -148,10 +183,11 @@ def plan_jobs(
                 stimulus,
                 n_frames=shown.n_frames,
                 frame_stride=shown.frame_stride,
+                frame_rate_hz=shown.sampling_hz,
                 step_s=options.step_s,
                 window=options.clip_window,
             )
-            job = Job(row, f"{row.name}@{digest(key)[:8]}", key, stimulus, plan, layers, ())
+            job = Job(row, f"{row.node_name}@{digest(key)[:8]}", key, stimulus, plan, layers, ())
             missing = tuple(
                 layer
                 for layer in layers
@@ -167,7 +203,7 @@ def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
         "format": ACTIVATIONS_FORMAT,
         "model": row.name,
         **weights_key(
-            row.name,
+            row,
             protocol=options.protocol,
             checkpoint=options.checkpoint,
             random_weights=options.random_weights,
@@ -202,7 +238,7 @@ def describe_jobs(jobs: Sequence[Job], options: ExtractOptions) -> list[dict[str
     for job in jobs:
         name = job.row.name
         if name not in taps:
-            taps[name] = {t.name: t for t in tap_infos(name, protocol=options.protocol, tap=options.tap)}
+            taps[name] = {t.name: t for t in tap_infos(job.row, protocol=options.protocol, tap=options.tap)}
         for layer in job.layers:
             n_features = count_features(options.pool, taps[name][layer])
             rows.append(

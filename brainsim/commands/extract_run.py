@@ -23,9 +23,9 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
     rows = {job.row.name: job.row for job in jobs}
     loaded = {}
     with progress.task("loading models", total=len(rows), unit="models") as task:
-        for name in rows:
+        for name, row in rows.items():
             loaded[name] = load_model(
-                name,
+                row,
                 protocol=options.protocol,
                 checkpoint=options.checkpoint,
                 random_weights=options.random_weights,
@@ -96,7 +96,7 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
         attributes={
             "model": job.row.name,
             "layer": layer,
-            "layer_index": job.row.layers(options.tap).index(layer),
+            "layer_index": job.row.layer_index(layer, options.tap),
             "stimulus": job.stimulus.name,
             "family": job.row.family,
             "shape": list(tap.shape),

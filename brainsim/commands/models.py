@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from brainsim.core.registry import unknown_name
-from brainsim.models.catalogue import MODELS
+from brainsim.models.catalogue import MODELS, find_row
+from brainsim.models.external import tell_sources
 from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec
 
 FLOAT32_BYTES = 4
@@ -21,9 +22,12 @@ class ModelsSummary:
     models : tuple of dict
         One per row: name, family, kind, trained_to_give, training_set, accuracy_percent (None where none is published),
         n_layers, n_frames, frame_stride, size (height, width in px), weights (kind), weights_identifier, licence.
+    others : tuple of str
+        How any other model is named: an example and what it stands for.
     """
 
     models: tuple[dict[str, Any], ...]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,22 +69,26 @@ def models_list(family: str | None = None) -> ModelsSummary:
         raise unknown_name("family", family, families, hint="brainsim models list")
     rows = [row for row in MODELS.values() if family in (None, row.family)]
     rows.sort(key=lambda row: row.weights.kind == "random")  # full systems before their small twins
-    return ModelsSummary(tuple(_overview(row) for row in rows))
+    return ModelsSummary(tuple(_overview(row) for row in rows), tuple(tell_sources()))
 
 
-def models_show(name: str, *, protocol: str = "default", tap: str | None = None, layers: bool = True) -> ModelSummary:
+def models_show(
+    name: str, *, protocol: str = "default", tap: str | None = None, layers: bool = True, modules: bool = False
+) -> ModelSummary:
     """Return all that is known of one model.
 
     Parameters
     ----------
     name : str
-        Row's name.
+        Row's name, or timm:NAME, torchvision:NAME, hf:ID, hf:./FOLDER, file:FILE.py:FUNCTION.
     protocol : {"default", "study"}
         Protocol whose layer shapes are listed.
     tap : str, optional
         Another set of taps of the row ("mlp-out", "residual").
     layers : bool
         List the layers with their shapes: builds the network without weights, which imports torch.
+    modules : bool
+        List every module that --layers can name, not only the layers taken by default; of models that are not rows.
 
     Raises
     ------
@@ -89,9 +97,11 @@ def models_show(name: str, *, protocol: str = "default", tap: str | None = None,
     InvalidValueError
         No such protocol or tap set.
     """
-    row = MODELS[name]
+    row = find_row(name)
     row.protocol(protocol)
     row.layers(tap)
+    if modules and row.modules:
+        row = replace(row, taps=tuple(row.modules))
     return ModelSummary(
         model=_overview(row) | _details(row),
         protocols=tuple(_protocol(name, spec) for name, spec in row.protocols.items()),
@@ -109,6 +119,7 @@ def _overview(row: ModelRow) -> dict[str, Any]:
         "training_set": row.training_set,
         "accuracy_percent": row.accuracy.percent if row.accuracy else None,
         "n_layers": len(row.taps),
+        "n_modules": len(row.modules) or None,
         "n_frames": shown.n_frames,
         "frame_stride": shown.frame_stride,
         "size": list(shown.size),
@@ -153,6 +164,7 @@ def _input(shown: InputSpec) -> dict[str, Any]:
         "std": list(shown.std),
         "divisor": shown.divisor,
         "frame_rate_hz": shown.frame_rate_hz,
+        "sampling_hz": shown.sampling_hz,
         "layout": shown.layout,
     }
 
@@ -171,5 +183,5 @@ def _layers(row: ModelRow, *, protocol: str, tap: str | None) -> tuple[dict[str,
             "n_class_tokens": info.n_class_tokens,
             "grid": None if info.grid is None else list(info.grid),
         }
-        for index, info in enumerate(tap_infos(row.name, protocol=protocol, tap=tap))
+        for index, info in enumerate(tap_infos(row, protocol=protocol, tap=tap))
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from brainsim.models.catalogue import MODELS, register_rows
+from brainsim.models.catalogue import MODELS, find_row, register_rows
 from brainsim.models.keys import weights_key
-from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec, WeightsSource
+from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec, TapLayout, WeightsSource
 
 if TYPE_CHECKING:
     from brainsim.models.loading import LoadedModel, load_model, tap_infos
@@ -22,7 +22,9 @@ __all__ = [
     "Network",
     "ProtocolSpec",
     "TapInfo",
+    "TapLayout",
     "WeightsSource",
+    "find_row",
     "load_model",
     "register_rows",
     "tap_infos",

@@ -1,4 +1,4 @@
-"""Turn the family files into the list of models: every module in `families/`, and every installed plug-in."""
+"""Turn names into rows: of every module in `families/`, of installed plug-ins, and of models found elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module, metadata
 
 from brainsim.core.registry import Registry
-from brainsim.models import families
+from brainsim.models import external, families
 from brainsim.models.rows import ModelRow
 
 # Other distributions add families under this entry-point group: the value is a module that has ROWS.
@@ -20,6 +20,24 @@ def register_rows(rows: Iterable[ModelRow]) -> None:
     """Add rows to the list of models; a name can be taken once."""
     for row in rows:
         MODELS.add(row.name, row)
+
+
+def find_row(model: str | ModelRow) -> ModelRow:
+    """Return the row of a name: one of the list, or "timm:…", "torchvision:…", "hf:…", "file:…"; of a row, itself.
+
+    Rows of the list cost nothing. For the others their library is imported, and the network is run once without
+    numbers to find its layers.
+
+    Raises
+    ------
+    UnknownNameError
+        No such model; near misses are named.
+    """
+    if isinstance(model, ModelRow):
+        return model
+    if model not in MODELS and external.is_external(model):
+        return external.find_external(model)
+    return MODELS[model]
 
 
 def _discover() -> None:

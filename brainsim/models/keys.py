@@ -7,7 +7,7 @@ from typing import Any
 
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
-from brainsim.models.catalogue import MODELS
+from brainsim.models.catalogue import find_row
 from brainsim.models.rows import ModelRow
 
 # Part of the key of random weights: how random_weights.py draws them.
@@ -15,7 +15,7 @@ RANDOM_RECIPE = "fan-in-1"
 
 
 def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bool) -> str:
-    """Return which weights are meant: "checkpoint", "random", "hub" or "none".
+    """Return which weights are meant: "checkpoint", "random", "hub", "own" or "none".
 
     Raises
     ------
@@ -34,6 +34,8 @@ def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bo
         return "checkpoint"
     if random_weights or row.weights.kind == "random":
         return "random"
+    if row.weights.kind == "own":
+        return "own"
     if row.weights.kind == "file":
         raise CheckpointError(
             f"{row.name} has no public weights that a library can fetch; a file is needed: "
@@ -44,7 +46,7 @@ def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bo
 
 
 def weights_key(
-    name: str,
+    name: str | ModelRow,
     *,
     protocol: str = "default",
     checkpoint: Path | str | None = None,
@@ -55,8 +57,8 @@ def weights_key(
 
     Parameters
     ----------
-    name : str
-        Row's name.
+    name : str or ModelRow
+        Row's name, the name of a model found elsewhere ("timm:…"), or a row.
     protocol : {"default", "study"}
         Part of the network where it masks tokens.
     checkpoint : Path, optional
@@ -69,9 +71,10 @@ def weights_key(
     Returns
     -------
     dict
-        JSON-able: {"row", "weights": {"file" | "random" | "hub" | "none": …}, "mask_seed" where masks are drawn}.
+        JSON-able: {"row", "weights": {"file" | "random" | "hub" | "own" | "none": …}}, and "mask_seed" where masks are
+        drawn.
     """
-    row = MODELS[name]
+    row = find_row(name)
     path = None if checkpoint is None else Path(checkpoint)
     kind = choose_weights(row, checkpoint=path, random_weights=random_weights)
     key: dict[str, Any] = {"row": row.identity(protocol)}
@@ -81,6 +84,8 @@ def weights_key(
         key["weights"] = {"random": seed, "recipe": RANDOM_RECIPE}
     elif kind == "hub":
         key["weights"] = {"hub": f"{row.weights.kind}:{row.weights.identifier}"}
+    elif kind == "own":
+        key["weights"] = {"own": row.weights.identifier}
     else:
         key["weights"] = {"none": True}
     if row.protocol(protocol).random_mask:

@@ -18,7 +18,7 @@ from brainsim.core.errors import CheckpointError, DeviceError, InvalidValueError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
 from brainsim.core.seeds import named_seed
-from brainsim.models.catalogue import MODELS
+from brainsim.models.catalogue import find_row
 from brainsim.models.checkpoints import fill_network, read_checkpoint
 from brainsim.models.keys import choose_weights, weights_key
 from brainsim.models.network import Network, State
@@ -138,7 +138,7 @@ def lay_out(x: Tensor, layout: str) -> Tensor:
 
 
 def load_model(
-    name: str,
+    name: str | ModelRow,
     *,
     protocol: str = "default",
     checkpoint: Path | str | None = None,
@@ -151,8 +151,8 @@ def load_model(
 
     Parameters
     ----------
-    name : str
-        Row's name; see `brainsim.models.MODELS`.
+    name : str or ModelRow
+        Row's name (see `brainsim.models.MODELS`), the name of any other model (docs/models.md), or a row.
     protocol : {"default", "study"}
         As the system was trained, or as the study's scripts ran it.
     checkpoint : Path, optional
@@ -173,7 +173,7 @@ def load_model(
     CheckpointError
         Weights that do not fit, or cannot be had.
     """
-    row = MODELS[name]
+    row = find_row(name)
     spec = row.protocol(protocol)
     layers = row.layers(tap)
     path = None if checkpoint is None else Path(checkpoint)
@@ -188,14 +188,14 @@ def load_model(
     taps = trace_taps(network, layers, batch_shape(spec.input))
     for module in network.module.modules():
         if isinstance(module, RandomMask):
-            module.reseed(named_seed(seed, name, "mask"))
+            module.reseed(named_seed(seed, row.name, "mask"))
     network.module.to(target)
     return LoadedModel(row, spec=spec, network=network, taps=taps, weights_digest=weights_digest, device=target)
 
 
-def tap_infos(name: str, *, protocol: str = "default", tap: str | None = None) -> tuple[TapInfo, ...]:
+def tap_infos(name: str | ModelRow, *, protocol: str = "default", tap: str | None = None) -> tuple[TapInfo, ...]:
     """Return the layers of a model with their shapes, without weights: nothing is computed or fetched."""
-    row = MODELS[name]
+    row = find_row(name)
     with torch.device("meta"):
         network = build_network(row, protocol)
     network.module.eval()
@@ -244,9 +244,9 @@ def _fill(network: Network, row: ModelRow, *, kind: str, path: Path | None, seed
     elif kind == "hub":
         state = network.convert(_fetch(network, row))
         fill_network(network.module, state, name=row.name, source=row.weights.identifier)
-    if kind in ("checkpoint", "hub"):
+    if kind in ("checkpoint", "hub", "own"):
         return digest_state(network.module)
-    return digest(weights_key(row.name, protocol=protocol, random_weights=kind == "random", seed=seed))
+    return digest(weights_key(row, protocol=protocol, random_weights=kind == "random", seed=seed))
 
 
 def _fetch(network: Network, row: ModelRow) -> State:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from brainsim.models.rows import TapLayout
+
 State = Mapping[str, Tensor]
 
 
@@ -33,6 +35,9 @@ class Network:
         Tokens before the patch tokens.
     token_grid : (int, int, int), optional
         Time, height and width of the patch tokens, for transformers whose tokens are complete and in order.
+    layouts : mapping of str to TapLayout, optional
+        What the axes of each module's output stand for, where that is known by module and not by the rules of
+        `taps.describe_tap`.
     """
 
     module: nn.Module
@@ -41,6 +46,7 @@ class Network:
     fetch: Callable[[], State] | None = None
     n_class_tokens: int = 0
     token_grid: tuple[int, int, int] | None = None
+    layouts: Mapping[str, TapLayout] | None = None
 
     def forward(self, batch: Tensor) -> None:
         """Run one forward pass; what it gives is read through taps."""

@@ -26,8 +26,8 @@ def pool_mean(values: Tensor, tap: TapInfo) -> Tensor:
 
 def pool_spatial(values: Tensor, tap: TapInfo) -> Tensor:
     """Return each channel's mean in each quarter of the picture, over time; ordered by channel, then row, column."""
-    n_clips, n_channels = values.shape[0], values.shape[tap.channel_axis + 1]
     places = _places_by_channels(values, tap).transpose(1, 2)  # (n_clips, n_channels, n_places)
+    n_clips, n_channels = places.shape[:2]
     if tap.grid is not None:
         maps = places.reshape(n_clips, n_channels, *tap.grid).mean(dim=2)
     elif len(tap.shape) == 3:
@@ -54,5 +54,10 @@ def count_features(pool: str, tap: TapInfo) -> int:
 
 def _places_by_channels(values: Tensor, tap: TapInfo) -> Tensor:
     """Return (n_clips, n_places, n_channels), without class tokens."""
+    if tap.channel_axis is None:
+        raise InvalidValueError(
+            f"layer {tap.name!r} of shape {tap.shape} does not tell which axis holds its channels; pooling needs that.",
+            hint="--pool none, or another layer",
+        )
     places = values.movedim(tap.channel_axis + 1, -1).flatten(1, -2) if len(tap.shape) > 1 else values.unsqueeze(1)
     return places[:, tap.n_class_tokens :] if tap.n_class_tokens else places

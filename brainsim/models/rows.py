@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LAYOUTS = ("image", "frames-channels", "channels-frames", "stacked")
 
 PROTOCOLS = ("default", "study")
-WEIGHT_KINDS = ("torchvision", "timm", "transformers", "file", "random", "none")
+WEIGHT_KINDS = ("torchvision", "timm", "transformers", "file", "own", "random", "none")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class InputSpec:
         One of `LAYOUTS`.
     divisor : float
         Bytes are divided by this before mean and std; 255 gives [0, 1].
+    sampling_hz : float, optional
+        Rate in which the stride counts, for networks whose frames lie a known time apart; None: the movie's own frames.
     """
 
     n_frames: int
@@ -54,11 +56,31 @@ class InputSpec:
     frame_rate_hz: float | None = None
     layout: str = "image"
     divisor: float = 255.0
+    sampling_hz: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("layout", self.layout, LAYOUTS)
         if self.layout == "image" and self.n_frames != 1:
             raise InvalidValueError(f"layout 'image' with {self.n_frames} frames; an image has 1.")
+
+
+@dataclass(frozen=True)
+class TapLayout:
+    """What the axes of one layer's output stand for, without the batch axis.
+
+    Parameters
+    ----------
+    channel_axis : int, optional
+        Axis that holds channels; None where it is not known, and then nothing can be pooled.
+    n_class_tokens : int
+        Leading tokens that stand for the whole clip.
+    grid : (int, int, int), optional
+        Time, height and width of the places after those, time slowest; None where their order is not known.
+    """
+
+    channel_axis: int | None
+    n_class_tokens: int = 0
+    grid: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +132,8 @@ class WeightsSource:
     ----------
     kind : str
         "torchvision", "timm", "transformers": that library fetches `identifier`. "file": a file the user has, passed
-        with `--checkpoint`. "random": drawn from the seed. "none": the model has no weights.
+        with `--checkpoint`. "own": what builds the network fills it too, and `identifier` is their digest. "random":
+        drawn from the seed. "none": the model has no weights.
     identifier : str
         The library's name of the weights, or the file's name.
     files : tuple of str
@@ -148,6 +171,11 @@ class ModelRow:
         What `load` needs to build the network: widths, numbers of classes.
     order : int
         Place in listings: the study's systems come first, in its order.
+    modules : mapping of str to TapLayout
+        Every module that can be tapped, in order of depth, with what its axes stand for; empty where only `taps` are
+        listed. `taps` are some of them.
+    address : str
+        What finds the model again where its name does not: a name that holds a path, as it was typed.
     """
 
     name: str
@@ -166,6 +194,8 @@ class ModelRow:
     tap_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     order: int = 90
+    modules: Mapping[str, TapLayout] = field(default_factory=dict)
+    address: str = ""
 
     def __post_init__(self) -> None:
         if "default" not in self.protocols:
@@ -177,6 +207,15 @@ class ModelRow:
     def input(self) -> InputSpec:
         """What the network is shown in the default protocol."""
         return self.protocols["default"].input
+
+    @property
+    def node_name(self) -> str:
+        """The name in paths of the store; names of rows have neither ":" nor "/", those of other models have no "+"."""
+        return self.name.replace(":", "+").replace("/", "+")
+
+    def layer_index(self, layer: str, tap: str | None = None) -> int:
+        """Return a layer's place in order of depth: among all modules where they are known, else among the taps."""
+        return list(self.modules).index(layer) if self.modules else self.layers(tap).index(layer)
 
     def protocol(self, name: str = "default") -> ProtocolSpec:
         """Return a protocol by name; a row without one of its own for `study` is run as by default."""
@@ -193,6 +232,8 @@ class ModelRow:
         """Return the digest of all that can change a number: not of citations and notes."""
         spec = self.protocol(protocol)
         shown = {f.name: getattr(spec.input, f.name) for f in fields(InputSpec)}
+        if spec.input.sampling_hz is None:
+            del shown["sampling_hz"]  # so that the option leaves the keys of all who do without it as they were
         return digest(
             {
                 "name": self.name, "load": self.load, "options": dict(self.options), "input": shown,

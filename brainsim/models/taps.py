@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.registry import unknown_name
 from brainsim.models.network import Network
+from brainsim.models.rows import TapLayout
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,18 @@ class TapInfo:
         Module name.
     shape : tuple of int
         Shape without the batch axis.
-    channel_axis : int
-        Axis of `shape` that holds channels; the others are space, time or tokens.
+    channel_axis : int, optional
+        Axis of `shape` that holds channels; the others are space, time or tokens. None where it is not known.
     n_class_tokens : int
         Leading tokens that stand for the whole clip.
     grid : (int, int, int), optional
-        Time, height and width of the tokens after those; None for maps, and where tokens are dropped or shuffled.
+        Time, height and width of the tokens after those, or of a video's maps; None for the maps of images, and where
+        tokens are dropped, shuffled or in another order.
     """
 
     name: str
     shape: tuple[int, ...]
-    channel_axis: int
+    channel_axis: int | None
     n_class_tokens: int = 0
     grid: tuple[int, int, int] | None = None
 
@@ -90,7 +92,10 @@ def capture(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
 
 
 def describe_tap(name: str, shape: tuple[int, ...], network: Network) -> TapInfo:
-    """Return what is known of a tap from its shape per clip: tokens x width, or channels first."""
+    """Return what is known of a tap: what the network tells of it, else tokens x width or channels first."""
+    if network.layouts is not None:
+        known = network.layouts.get(name, TapLayout(None))
+        return TapInfo(name, shape, known.channel_axis, known.n_class_tokens, known.grid)
     if len(shape) == 2:  # (n_tokens, width)
         grid = network.token_grid
         complete = grid is not None and shape[0] == network.n_class_tokens + math.prod(grid)
