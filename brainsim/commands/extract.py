@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.checks import check_choice, check_count, check_file, check_number
+from brainsim.core.checks import check_choice, check_count, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
@@ -61,7 +61,8 @@ class ExtractSummary:
 def extract(
     stimuli: Sequence[str | Path],
     *,
-    models: Sequence[str],
+    models: Sequence[str] = (),
+    model_file: str | None = None,
     store: str | Path = "store/brainsim.zarr",
     layers: Sequence[str] = ("*",),
     pool: str = "none",
@@ -95,11 +96,15 @@ def extract(
     stimuli : sequence of path
         Videos, arrays (.npy, .npz) or folders of images.
     models : sequence of str
-        Names or globs of model rows.
+        Names or globs of model rows, and names of any other model: timm:NAME, torchvision:NAME, hf:ID; see
+        docs/models.md.
+    model_file : str, optional
+        A model of your own: FILE.py:FUNCTION, where the function returns the network and what it is shown.
     store : path
         The store; made where there is none.
     layers : sequence of str
-        Globs of layer names; one that no layer of any model matches is an error.
+        Globs of layer names; one that no layer of any model matches is an error. For models that are not rows a
+        glob that matches none of their layers is tried on all their modules.
     pool : str
         What is done to activations before they are stored: "none", "mean" (over all but the
         channels) or "spatial-2x2" (over time and each quarter of the picture).
@@ -172,14 +177,15 @@ def extract(
         resize=resize,
         protocol=protocol,
         tap=tap,
-        checkpoint=None if checkpoint is None else check_file(checkpoint, what="checkpoint"),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         random_weights=random_weights,
         seed=seed,
         device=device,
         batch_size=batch_size,
         overwrite=overwrite,
     )
-    rows = plans.find_models(_as_tuple(models), options)
+    named = _as_tuple(models) + (() if model_file is None else (f"file:{model_file}",))
+    rows = plans.find_models(named, options)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
     opened = [
