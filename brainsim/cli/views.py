@@ -152,7 +152,7 @@ def _result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str],
 
 
 def show_models(summary: Any) -> RenderableType:
-    """Show the models, family by family."""
+    """Show the models, family by family, then how any other is named."""
     rows = [
         {
             **row,
@@ -168,7 +168,9 @@ def show_models(summary: Any) -> RenderableType:
         "n_layers": "layers",
         "weights": "weights",
     }
-    return make_table(rows, columns=columns)
+    table = make_table(rows, columns=columns)
+    others = dict(other.split(": ", 1) for other in summary.others)
+    return Group(table, Text(), Text("Any other model:", style="bold"), make_lines(others)) if others else table
 
 
 def show_model(summary: Any) -> RenderableType:
