@@ -96,7 +96,7 @@ def index_folds(folds: Sequence[Fold], n_rows: int, *, nested: bool = True) -> F
             raise InvalidValueError(
                 f"the gap around fold {folds[tested].name} leaves {max(stop - start, 0)} rows of {folds[scored].name} "
                 f"to validate on; at least {LEAST_ROWS} are needed.",
-                hint="--gap-s smaller, or fewer --folds",
+                hint="--gap smaller, or fewer --blocks",
             )
     return index
 

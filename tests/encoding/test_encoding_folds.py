@@ -73,7 +73,7 @@ def test_scores_equal_those_of_refitted_models(kind: str, n_targets: int) -> Non
 
 def test_gap_that_swallows_a_neighbouring_block_is_refused() -> None:
     one = RunLayout(("run-1",), (130,))
-    with pytest.raises(InvalidValueError, match="leaves 1 rows of block-2 to validate on"):
+    with pytest.raises(InvalidValueError, match="leaves 1 rows of block-1 to validate on"):
         index_folds(folds_by_block(one, n_blocks=10, gap=12), 130)
 
 
