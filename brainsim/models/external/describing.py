@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import BrainsimError, InvalidValueError
 from brainsim.core.registry import suggest
 from brainsim.models.external.finding import find_taps
 from brainsim.models.external.layouts import Tokens, find_layouts
@@ -53,6 +53,15 @@ def describe_network(
     return replace(row, taps=chosen, modules=layouts)
 
 
+def build_anywhere(build: Callable[[], Network]) -> Network:
+    """Build where tensors are wanted (on the meta device, to learn shapes only), or on the CPU if it fails there."""
+    try:
+        return build()
+    except (NotImplementedError, RuntimeError):  # a constructor that looks at values
+        with torch.device("cpu"):
+            return build()
+
+
 def refused_modules(row: ModelRow) -> dict[str, str]:
     """Return the modules of an external model that cannot be tapped, with the reason."""
     from brainsim.models.loading import build_network
@@ -71,7 +80,7 @@ def _run(name: str, build: Callable[[], Network], spec: InputSpec) -> tuple[Netw
             network = build()
         network.module.eval()
         return network, trace_modules(network, shape), "meta"
-    except InvalidValueError:
+    except BrainsimError:
         raise
     except Exception:  # any error can come of tensors without numbers; the CPU decides whether it is the model's own
         pass

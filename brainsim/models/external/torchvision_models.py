@@ -67,7 +67,9 @@ def load(row: ModelRow, protocol: str) -> Network:
     """Build the model; its public weights come through torchvision's own loader."""
     from dataclasses import replace
 
-    return replace(_build(dict(row.options)), layouts=row.modules)
+    from brainsim.models.external.describing import build_anywhere
+
+    return replace(build_anywhere(lambda: _build(dict(row.options))), layouts=row.modules)
 
 
 def _build(options: dict[str, Any]) -> Network:

@@ -96,9 +96,11 @@ def load(row: ModelRow, protocol: str) -> Network:
     """Build the model; its public weights come through transformers' own loader, which runs no remote code."""
     from dataclasses import replace
 
+    from brainsim.models.external.describing import build_anywhere
+
     source = row.address.partition(":")[2]
     config = _read_config(row.name, source)
-    return replace(_build(row.name, source, config, row.input), layouts=row.modules)
+    return replace(build_anywhere(lambda: _build(row.name, source, config, row.input)), layouts=row.modules)
 
 
 def _find_source(rest: str) -> tuple[str, str]:
@@ -193,7 +195,7 @@ def _find_class(name: str, config: Any) -> Any:
     try:
         with torch.device("meta"):
             found = type(AutoModel.from_config(config, trust_remote_code=False))
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise InvalidValueError(
             f"{name} is a {config.model_type} model; transformers has no bare model of that kind.",
             hint="load it in a file of your own: --model-file FILE.py:make_model (docs/models.md)",
