@@ -29,7 +29,9 @@ SMALL = "timm:test_resnet"  # timm's own for tests: 160 px, 4 blocks
 
 @pytest.fixture
 def movie(tmp_path: Path) -> Path:
-    write_video(tmp_path / "run-1.mp4", render_moving_photographs(0, 0, duration_s=3, width=64, height=48), 12)
+    write_video(
+        tmp_path / "run-1.mp4", render_moving_photographs(0, 0, duration_s=3, width=64, height=48, fps_hz=12), 12
+    )
     return tmp_path / "run-1.mp4"
 
 

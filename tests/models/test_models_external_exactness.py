@@ -16,21 +16,36 @@ from models_fakes import noise_frames, relative_error
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from brainsim.models import InputSpec, LoadedModel, load_model
+from brainsim.models import InputSpec, LoadedModel, find_row, load_model
 from brainsim.models.pooling import pool_mean, pool_spatial
 
 TOLERANCE = 1e-5
-TIMM = (
-    "vit_small_patch16_224",
-    "vit_wee_patch16_reg1_gap_256",
-    "convnext_atto",
-    "swin_tiny_patch4_window7_224",
-    "efficientnet_lite0",
-    "mixer_s32_224",
+slow = pytest.mark.slow
+# timm's own small models for tests come with every suite, those that people use with the slow one.
+SMALL = (
+    "timm:test_vit",
+    "timm:test_convnext",
+    "timm:test_efficientnet",
+    "timm:test_maxvit",
+    "torchvision:squeezenet1_1",
+    "torchvision:mobilenet_v3_small",
 )
-TORCHVISION = ("resnet50", "mobilenet_v2", "swin_t", "squeezenet1_1")
-TORCHVISION_VIDEO = ("r3d_18",)
-LARGE = ("torchvision:mvit_v2_s", "torchvision:swin3d_t", "torchvision:vit_b_16", "timm:vit_small_patch14_reg4_dinov2")
+LARGE = (
+    "timm:vit_small_patch16_224",
+    "timm:vit_wee_patch16_reg1_gap_256",
+    "timm:vit_small_patch14_reg4_dinov2",
+    "timm:convnext_atto",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:efficientnet_lite0",
+    "timm:mixer_s32_224",
+    "torchvision:resnet50",
+    "torchvision:mobilenet_v2",
+    "torchvision:swin_t",
+    "torchvision:vit_b_16",
+    "torchvision:r3d_18",
+    "torchvision:mvit_v2_s",
+    "torchvision:swin3d_t",
+)
 
 
 def prepare_by_hand(frames: np.ndarray, shown: InputSpec) -> Tensor:
@@ -42,7 +57,7 @@ def prepare_by_hand(frames: np.ndarray, shown: InputSpec) -> Tensor:
     return torch.from_numpy(scaled.transpose(axes).astype(np.float32))
 
 
-def hook_by_hand(module: nn.Module, names: Sequence[str], batch: Tensor, **inputs: Any) -> dict[str, np.ndarray]:
+def hook_by_hand(module: nn.Module, names: Sequence[str], batch: Tensor) -> dict[str, np.ndarray]:
     seen: dict[str, np.ndarray] = {}
 
     def keep(name: str, output: Any) -> None:
@@ -53,7 +68,7 @@ def hook_by_hand(module: nn.Module, names: Sequence[str], batch: Tensor, **input
         for name in names
     ]
     with torch.no_grad():
-        module.eval()(batch, **inputs)
+        module.eval()(batch)
     for handle in handles:
         handle.remove()
     return seen
@@ -62,8 +77,10 @@ def hook_by_hand(module: nn.Module, names: Sequence[str], batch: Tensor, **input
 def check_taps(model: LoadedModel, by_hand: nn.Module, *, n_clips: int = 2) -> None:
     by_hand.load_state_dict(model.network.module.state_dict())
     frames = noise_frames(model.input, n_clips=n_clips)
+    batch = model.prepare(frames)
+    assert relative_error(batch.numpy(), prepare_by_hand(frames, model.input).numpy()) < TOLERANCE
     names = [tap.name for tap in model.taps]
-    expected = hook_by_hand(by_hand, names, prepare_by_hand(frames, model.input))
+    expected = hook_by_hand(by_hand, names, batch)
     got = model.activations(frames)
     assert list(got) == names
     errors = {name: relative_error(got[name].numpy(), expected[name]) for name in names}
@@ -74,48 +91,63 @@ def check_taps(model: LoadedModel, by_hand: nn.Module, *, n_clips: int = 2) -> N
     assert max(errors.values()) < TOLERANCE, errors
 
 
-@pytest.mark.parametrize("name", TIMM)
-def test_taps_of_timm_models_equal_hooks_by_hand(name: str) -> None:
-    model = load_model(f"timm:{name}", random_weights=True)
-    check_taps(model, timm.create_model(name, pretrained=False))
-
-
-@pytest.mark.parametrize("name", [*TORCHVISION, *TORCHVISION_VIDEO])
-def test_taps_of_torchvision_models_equal_hooks_by_hand(name: str) -> None:
-    model = load_model(f"torchvision:{name}", random_weights=True)
-    check_taps(model, torchvision.models.get_model(name, weights=None))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LARGE)
-def test_taps_of_large_models_equal_hooks_by_hand(name: str) -> None:
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=slow) for name in LARGE)])
+def test_taps_equal_hooks_by_hand_for_any_number_of_clips(name: str) -> None:
     model = load_model(name, random_weights=True)
     library, _, rest = name.partition(":")
     by_hand = timm.create_model(rest) if library == "timm" else torchvision.models.get_model(rest, weights=None)
     check_taps(model, by_hand)
 
 
+# Class tokens and grid of those whose tokens are in the order of the picture.
+ORDERED = {
+    "vit": (1, (1, 4, 4)),
+    "deit": (2, (1, 4, 4)),
+    "beit": (1, (1, 4, 4)),
+    "dinov2": (1, (1, 4, 4)),
+    "dinov2-registers": (5, (1, 4, 4)),
+    "clip": (1, (1, 4, 4)),
+    "siglip": (0, (1, 4, 4)),
+    "videomae": (0, (2, 4, 4)),
+    "vivit": (1, (2, 4, 4)),
+}
+
+
 @pytest.mark.parametrize("name", [*IMAGES, *VIDEOS])
-def test_taps_of_transformers_models_equal_hooks_by_hand(name: str, tmp_path: Path) -> None:
+def test_transformers_models_have_their_files_weights_their_layers_outputs_and_patches_in_order(
+    name: str, tmp_path: Path
+) -> None:
     folder = save_folder(tmp_path, name)
     model = load_model(f"hf:{folder}")
-    check_taps(model, AutoModel.from_pretrained(folder, **_without_pooler(model)), n_clips=3)
-
-
-def _without_pooler(model: LoadedModel) -> dict[str, Any]:
-    has = any(name.startswith("pooler") for name, _ in model.network.module.named_parameters())
-    takes = "add_pooling_layer" in type(model.network.module).__init__.__code__.co_varnames
-    return {"add_pooling_layer": False} if takes and not has else {}
-
-
-@pytest.mark.parametrize("name", [*IMAGES, *VIDEOS])
-def test_weights_of_a_transformers_folder_are_those_in_its_file(name: str, tmp_path: Path) -> None:
-    folder = save_folder(tmp_path, name)
-    model = load_model(f"hf:{folder}")
-    saved = AutoModel.from_pretrained(folder).state_dict()
-    own = model.network.module.state_dict()
-    assert own.keys() <= saved.keys()
+    by_hand = AutoModel.from_pretrained(folder)
+    saved, own = by_hand.state_dict(), model.network.module.state_dict()
+    assert own
     assert all(torch.equal(own[key], saved[key]) for key in own)
+    for part in saved.keys() - own.keys():  # the pooling layer is not loaded
+        assert part.startswith("pooler")
+    check_taps(model, _Bare(by_hand, own.keys() >= saved.keys()), n_clips=3)
+    assert len(model.taps) >= 2
+    if name in ORDERED:
+        assert {(tap.n_class_tokens, tap.grid) for tap in model.taps} == {ORDERED[name]}
+        check_token_order(model)
+
+
+class _Bare(nn.Module):
+    """Passes on names and state of a model whose pooling layer is no part of the comparison."""
+
+    def __init__(self, model: nn.Module, is_whole: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.is_whole = is_whole
+
+    def load_state_dict(self, state: Any, **options: Any) -> Any:
+        return self.model.load_state_dict(state, strict=self.is_whole)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        return self.model.get_submodule(target)
+
+    def forward(self, batch: Tensor) -> Any:
+        return self.model(batch)
 
 
 def embedded(model: LoadedModel, frames: np.ndarray) -> np.ndarray:
@@ -151,13 +183,16 @@ def check_token_order(model: LoadedModel) -> None:
 @pytest.mark.parametrize(
     ("name", "n_class"),
     [
-        ("timm:vit_small_patch16_224", 1),
-        ("timm:vit_wee_patch16_reg1_gap_256", 1),
-        ("timm:deit_tiny_distilled_patch16_224", 2),
-        ("timm:vit_small_patch16_dinov3", 5),
-        ("timm:beit_base_patch16_224", 1),
-        ("timm:mixer_s32_224", 0),
-        ("torchvision:vit_b_16", 1),
+        ("timm:test_vit", 1),
+        ("timm:test_vit_relpos", 0),
+        pytest.param("timm:vit_small_patch16_224", 1, marks=slow),
+        pytest.param("timm:vit_wee_patch16_reg1_gap_256", 1, marks=slow),
+        pytest.param("timm:vit_small_patch14_reg4_dinov2", 5, marks=slow),
+        pytest.param("timm:vit_small_patch16_dinov3", 5, marks=slow),
+        pytest.param("timm:deit_tiny_distilled_patch16_224", 2, marks=slow),
+        pytest.param("timm:beit_base_patch16_224", 1, marks=slow),
+        pytest.param("timm:mixer_s32_224", 0, marks=slow),
+        pytest.param("torchvision:vit_b_16", 1, marks=slow),
     ],
 )
 def test_token_i_is_patch_i_after_the_class_tokens(name: str, n_class: int) -> None:
@@ -166,32 +201,13 @@ def test_token_i_is_patch_i_after_the_class_tokens(name: str, n_class: int) -> N
     check_token_order(model)
 
 
-@pytest.mark.parametrize(
-    ("name", "n_class", "grid"),
-    [
-        ("vit", 1, (1, 4, 4)),
-        ("deit", 2, (1, 4, 4)),
-        ("beit", 1, (1, 4, 4)),
-        ("dinov2", 1, (1, 4, 4)),
-        ("dinov2-registers", 5, (1, 4, 4)),
-        ("clip", 1, (1, 4, 4)),
-        ("siglip", 0, (1, 4, 4)),
-        ("videomae", 0, (2, 4, 4)),
-        ("vivit", 1, (2, 4, 4)),
-    ],
-)
-def test_token_i_is_patch_i_in_transformers_models(
-    name: str, n_class: int, grid: tuple[int, int, int], tmp_path: Path
-) -> None:
-    model = load_model(f"hf:{save_folder(tmp_path, name)}")
-    assert {(tap.n_class_tokens, tap.grid) for tap in model.taps} == {(n_class, grid)}
-    check_token_order(model)
-
-
 def test_tokens_in_another_order_claim_no_grid(tmp_path: Path) -> None:
     # TimeSformer's tokens run through the frames of a patch first.
-    model = load_model(f"hf:{save_folder(tmp_path, 'timesformer')}")
-    assert {(tap.channel_axis, tap.n_class_tokens, tap.grid) for tap in model.taps} == {(1, 1, None)}
+    row = find_row(f"hf:{save_folder(tmp_path, 'timesformer')}")
+    layouts = {
+        (row.modules[tap].channel_axis, row.modules[tap].n_class_tokens, row.modules[tap].grid) for tap in row.taps
+    }
+    assert layouts == {(1, 1, None)}
 
 
 @pytest.mark.parametrize(
@@ -201,25 +217,36 @@ def test_tokens_in_another_order_claim_no_grid(tmp_path: Path) -> None:
         ("torchvision:swin_t", 2),
         ("timm:convnext_atto", 0),
         ("timm:efficientnet_lite0", 0),
+        ("timm:coatnet_0_rw_224", 0),
+        ("timm:volo_d1_224", 2),
         ("torchvision:mobilenet_v2", 0),
     ],
 )
-def test_channel_axis_of_maps_is_the_one_that_does_not_grow_with_the_picture(name: str, axis: int) -> None:
+def test_channel_axis_of_maps_is_known(name: str, axis: int) -> None:
+    row = find_row(name)
+    maps = {row.modules[tap].channel_axis for tap in row.taps if "post_network" not in tap}
+    assert maps == {axis}
+
+
+@pytest.mark.parametrize(("name", "axis"), [("timm:test_convnext", 0), ("timm:test_mambaout", 2)])
+def test_mean_pooling_averages_over_the_places_of_a_map(name: str, axis: int) -> None:
     model = load_model(name, random_weights=True)
-    assert {tap.channel_axis for tap in model.taps} == {axis}
     tap = model.taps[-1]
     values = model.activations(noise_frames(model.input, n_clips=1))[tap.name]
-    by_hand = values.mean(dim=(2, 3) if axis == 0 else (1, 2))
-    assert torch.allclose(pool_mean(values, tap), by_hand, atol=1e-5)
+    assert tap.channel_axis == axis
+    assert torch.allclose(pool_mean(values, tap), values.mean(dim=(2, 3) if axis == 0 else (1, 2)), atol=1e-5)
 
 
 def test_a_videos_maps_have_their_places_in_time_rows_and_columns() -> None:
-    model = load_model("torchvision:r3d_18", random_weights=True)
-    last = model.taps[-1]
-    assert (last.shape, last.channel_axis, last.grid) == ((512, 2, 7, 7), 0, (2, 7, 7))
-    values = model.activations(noise_frames(model.input, n_clips=1))[last.name]
+    from brainsim.models import TapInfo
+
+    row = find_row("torchvision:r3d_18")
+    last = row.modules["layer4.1"]
+    assert (last.channel_axis, last.grid) == (0, (2, 7, 7))
+    tap = TapInfo("layer4.1", (5, 2, 7, 7), 0, 0, last.grid)
+    values = torch.randn(3, 5, 2, 7, 7, generator=torch.Generator().manual_seed(0))
     by_hand = torch.nn.functional.adaptive_avg_pool2d(values.mean(dim=2), 2).flatten(1)
-    assert torch.allclose(pool_spatial(values, last), by_hand, atol=1e-5)
+    assert torch.allclose(pool_spatial(values, tap), by_hand, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -234,17 +261,16 @@ def test_a_videos_maps_have_their_places_in_time_rows_and_columns() -> None:
         ("torchvision:swin_t", "features.1.0", "features.7.1", 12),
         ("torchvision:vgg11", "features.1", "classifier.6", 17),
         ("torchvision:alexnet", "features.1", "classifier.6", 12),
-        ("torchvision:densenet121", "features.denseblock1", "features.denseblock4", 4),
-        ("torchvision:inception_v3", "Mixed_5b", "Mixed_7c", 11),
-        ("torchvision:googlenet", "inception3a", "inception5b", 9),
         ("torchvision:r3d_18", "layer1.0", "layer4.1", 8),
-        ("torchvision:mvit_v2_s", "blocks.0", "blocks.15", 16),
-        ("torchvision:swin3d_t", "features.0.0", "features.6.1", 12),
+        pytest.param("torchvision:densenet121", "features.denseblock1", "features.denseblock4", 4, marks=slow),
+        pytest.param("torchvision:inception_v3", "Mixed_5b", "Mixed_7c", 11, marks=slow),
+        pytest.param("torchvision:googlenet", "inception3a", "inception5b", 9, marks=slow),
+        pytest.param("torchvision:mvit_v2_s", "blocks.0", "blocks.15", 16, marks=slow),
+        pytest.param("torchvision:swin3d_t", "features.0.0", "features.6.1", 12, marks=slow),
+        pytest.param("timm:xcit_nano_12_p16_224", "blocks.0", "cls_attn_blocks.1", 14, marks=slow),
     ],
 )
 def test_taps_are_blocks_and_stages_in_order_of_depth(name: str, first: str, last: str, n: int) -> None:
-    from brainsim.models import find_row
-
     row = find_row(name)
     assert (row.taps[0], row.taps[-1], len(row.taps)) == (first, last, n)
     depth = list(row.modules)

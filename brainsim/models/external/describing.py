@@ -22,6 +22,7 @@ def describe_network(
     tokens: Callable[[Network], Tokens],
     *,
     taps: Sequence[str] = (),
+    heads: Sequence[str] = (),
 ) -> ModelRow:
     """Return a row with the taps and modules of its network.
 
@@ -35,6 +36,8 @@ def describe_network(
         What the model declares of its tokens.
     taps : sequence of str
         Declared taps; by default they are found.
+    heads : sequence of str
+        Names of its classifiers: no taps by default.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def describe_network(
     with torch.random.fork_rng(devices=[]):  # libraries draw starting weights
         network, trace, device = _run(row.name, build, row.input)
         layouts = find_layouts(network, row.input, trace, tokens(network), device=device)
-    chosen = _check_taps(row.name, taps, trace) or find_taps(network.module, trace)
+    chosen = _check_taps(row.name, taps, trace) or find_taps(network.module, trace, heads=heads)
     if not chosen:
         raise InvalidValueError(
             f"{row.name} has no module whose output is one tensor per clip; it cannot be tapped.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from brainsim.models.external.tracing import Trace
@@ -20,17 +22,32 @@ MIN_WEIGHTS = 2
 MIN_CHAINS = 3
 
 
-def find_taps(module: nn.Module, trace: Trace) -> tuple[str, ...]:
+def find_taps(module: nn.Module, trace: Trace, *, heads: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the taps of a network in order of depth.
 
     A tap is a module with several layers of weights, beside others of its sort, that runs once and through whose output
     all information passes: a transformer's block and a CNN's block do, attention inside a residual block does not. Of
     modules that give the same tensor (a stage and its last block) the inner one is taken. Where there are no blocks,
-    every layer of weights is a tap, after its normalisation and nonlinearity, and so is every pooling.
+    every layer of weights is a tap, after its normalisation and nonlinearity, and so is every pooling. Networks of
+    several branches may have nothing that all information passes; that is then not asked.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+    trace : Trace
+        Of `trace_modules`.
+    heads : sequence of str
+        Names of its classifiers: no blocks.
     """
-    found = _find_blocks(module, "", trace)
-    if len(found) < 2:
-        found = _find_layers(module, trace)
+    found: list[str] = []
+    for on_trunk in (True, False):
+        blocks = _find_blocks(module, "", trace, on_trunk=on_trunk)
+        found = [name for name in blocks if not any(f"{head}.".startswith(f"{name}.") for head in heads)]
+        if len(found) < 2:
+            found = _find_layers(module, trace, on_trunk=on_trunk)
+        if len(found) >= 2:
+            break
     depth = {name: place for place, name in enumerate(trace.runs)}
     return _drop_same(sorted(set(found), key=depth.__getitem__), trace)
 
@@ -43,23 +60,23 @@ def _drop_same(names: list[str], trace: Trace) -> tuple[str, ...]:
     return tuple(kept.values())
 
 
-def _find_blocks(module: nn.Module, path: str, trace: Trace) -> list[str]:
+def _find_blocks(module: nn.Module, path: str, trace: Trace, *, on_trunk: bool) -> list[str]:
     """Return the blocks and stages below a module; none where it is a block itself."""
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     bearing = [(name, child) for name, child in children if _count_weights(child)]
     units = [(name, child) for name, child in bearing if _count_weights(child) >= MIN_WEIGHTS]
-    on_trunk = [name for name, _ in units if name in trace.runs and trace.runs[name].on_trunk]
+    eligible = [name for name, _ in units if name in trace.runs and (trace.runs[name].on_trunk or not on_trunk)]
     found = []
     for name, child in units:
-        inner = _find_blocks(child, name, trace)
+        inner = _find_blocks(child, name, trace, on_trunk=on_trunk)
         is_chain = type(child) in _CONTAINERS and not inner
         if isinstance(module, _CONTAINERS):
             # A list of blocks; not a block that is written as a list of its layers, one of which is large.
             is_one = 2 * len(units) >= len(bearing)
         else:
-            is_one = len(on_trunk) >= (MIN_CHAINS if is_chain else 2)
+            is_one = len(eligible) >= (MIN_CHAINS if is_chain else 2)
         found += inner
-        if is_one and name in on_trunk:
+        if is_one and name in eligible:
             found.append(name)
     return found
 
@@ -72,14 +89,14 @@ def _count_weights(module: nn.Module) -> int:
     )
 
 
-def _find_layers(module: nn.Module, trace: Trace) -> list[str]:
+def _find_layers(module: nn.Module, trace: Trace, *, on_trunk: bool) -> list[str]:
     """Return the layers of a plain network: weights with what follows them up to the next weights, and poolings."""
     modules = dict(module.named_modules())
     found: list[str] = []
     is_open = False  # whether normalisation and nonlinearity still belong to the last layer found
     for name, run in trace.runs.items():
         layer = modules[name]
-        if next(layer.children(), None) is not None or isinstance(layer, _SILENT) or not run.on_trunk:
+        if next(layer.children(), None) is not None or isinstance(layer, _SILENT) or (on_trunk and not run.on_trunk):
             continue
         if _count_weights(layer):
             found.append(name)

@@ -34,12 +34,15 @@ class Tokens:
         Number of patch tokens where `grid` is None and their number is known.
     channels_last : bool
         Whether maps have their channels last (timm's `output_fmt` "NHWC").
+    widths : frozenset of int
+        Numbers of channels of its stages (timm's `feature_info`).
     """
 
     n_class_tokens: int = 0
     grid: tuple[int, int, int] | None = None
     n_patches: int | None = None
     channels_last: bool = False
+    widths: frozenset[int] = frozenset()
 
     @property
     def n_tokens(self) -> int | None:
@@ -103,7 +106,7 @@ def _find_layout(name: str, run: ModuleRun, module: nn.Module, probes: Probes, t
         declared = _declared_tokens(shape, run, tokens)
         if declared is not None:
             return declared
-    places = set().union(*grown.values())
+    places: set[int] = set().union(*grown.values())
     rest = set(range(len(shape))) - places
     # An axis of size 1 may be a picture shrunk to a point: it says nothing.
     if {"height", "width"} <= grown.keys() and grown["height"] and grown["width"] and len(rest) == 1:
@@ -114,6 +117,9 @@ def _find_layout(name: str, run: ModuleRun, module: nn.Module, probes: Probes, t
         return TapLayout(len(shape) - 1, *_known_prefix(shape, tokens))
     if tokens.channels_last and len(shape) == 3:
         return TapLayout(2)
+    wide = [axis for axis, n in enumerate(shape) if n in tokens.widths]
+    if len(wide) == 1 and len(shape) > 2:  # of tokens, it would still not be known which stand for the whole picture
+        return TapLayout(wide[0])
     return TapLayout(None)
 
 

@@ -50,7 +50,8 @@ def describe(rest: str) -> ModelRow:
         notes=(note,),
         options=options,
     )
-    return describe_network(row, lambda: _build(options), _read_tokens)
+    heads = _as_list(config.get("classifier"))
+    return describe_network(row, lambda: _build(options), _read_tokens, heads=heads)
 
 
 def load(row: ModelRow, protocol: str) -> Network:
@@ -139,11 +140,15 @@ def _read_tokens(network: Network) -> Tokens:
     from brainsim.models.external.layouts import Tokens
 
     module: Any = network.module
-    grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+    # Mixers call it their stem.
+    grids = (getattr(getattr(module, name, None), "grid_size", None) for name in ("patch_embed", "stem"))
+    grid = next((found for found in grids if found is not None), None)
+    widths = {int(stage["num_chs"]) for stage in getattr(module, "feature_info", None) or () if "num_chs" in stage}
     return Tokens(
         n_class_tokens=int(getattr(module, "num_prefix_tokens", 0)),
         grid=None if grid is None or len(grid) != 2 else (1, int(grid[0]), int(grid[1])),
         channels_last=str(getattr(module, "output_fmt", "")) == "NHWC",
+        widths=frozenset(widths),
     )
 
 

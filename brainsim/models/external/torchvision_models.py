@@ -104,8 +104,6 @@ def _arguments(name: str, weights: Any) -> dict[str, Any]:
         arguments["image_size"] = weights.meta["min_size"][0]
     elif module == "maxvit":
         arguments["input_size"] = weights.meta["min_size"]
-    elif module == "mvit":
-        arguments |= {"spatial_size": weights.meta["min_size"], "temporal_size": weights.meta["min_temporal_size"]}
     elif module in ("inception", "googlenet"):
         arguments |= {"transform_input": True, "aux_logits": True, "init_weights": False}
     return arguments
