@@ -16,6 +16,7 @@ from brainsim.core.registry import suggest, unknown_name
 from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
 from brainsim.models import MODELS, ModelRow, find_row, weights_key
 from brainsim.models.external import explain_module, is_external
+from brainsim.models.keys import checkpoint_files
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
 from brainsim.store import Store
 
@@ -99,7 +100,11 @@ def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[Mod
         A name, a glob or a layer glob that matches nothing: near misses are named.
     InvalidValueError
         A checkpoint for several models.
+    InputFileError
+        No checkpoint there.
     """
+    if options.checkpoint is not None:
+        checkpoint_files(options.checkpoint)  # a file, or a folder that holds some
     rows = _find_rows(names)
     if options.checkpoint is not None and len(rows) > 1:
         raise InvalidValueError(

@@ -61,8 +61,9 @@ def read_input(name: str, source: str, config: Any) -> tuple[InputSpec, tuple[st
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from writing to the terminal for the length of a `with` block."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -71,7 +71,7 @@ def _build(options: dict[str, Any]) -> Network:
     from brainsim.models.network import Network
 
     name = options["model"]
-    module = timm.create_model(name, pretrained=False)
+    module: Any = timm.create_model(name, pretrained=False)
     heads = _as_list(module.pretrained_cfg.get("classifier"))
 
     def convert(state: State) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ def _find_config(rest: str) -> tuple[str, dict[str, Any]]:
         raise unknown_name(
             "timm model", rest, tags or known, hint="timm.list_models('vit_small*') lists names in Python"
         )
-    found = get_pretrained_cfg(rest)
+    found: Any = get_pretrained_cfg(rest)
     if found is None:
         raise InvalidValueError(
             f"timm has no configuration of {rest}, so that its input is unknown.",
@@ -108,9 +108,10 @@ def _find_config(rest: str) -> tuple[str, dict[str, Any]]:
 
 
 def _read_input(rest: str, config: dict[str, Any]) -> tuple[InputSpec, str]:
-    from timm.data import resolve_data_config
+    import timm.data
 
-    data = resolve_data_config(pretrained_cfg=config)
+    timm_data: Any = timm.data
+    data = timm_data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or config.get("input_size") is None:
         raise InvalidValueError(f"timm:{rest} takes input of {data['input_size']}; (3, height, width) is wanted.")

@@ -190,11 +190,12 @@ def _build(name: str, source: str, config: Any, shown: InputSpec) -> Network:
 def _find_class(name: str, config: Any) -> Any:
     """Return transformers' class of the bare model, without classifier or decoder."""
     import torch
-    from transformers import AutoModel
+    import transformers
 
+    auto: Any = transformers.AutoModel
     try:
         with torch.device("meta"):
-            found = type(AutoModel.from_config(config, trust_remote_code=False))
+            found = type(auto.from_config(config, trust_remote_code=False))
     except (ValueError, ImportError) as error:
         raise InvalidValueError(
             f"{name} is a {config.model_type} model; transformers has no bare model of that kind.",

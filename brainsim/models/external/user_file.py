@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from brainsim.core.checks import check_count, check_number
 from brainsim.core.errors import InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
 from brainsim.core.registry import unknown_name
@@ -61,7 +62,10 @@ def describe(rest: str) -> ModelRow:
         weights=WeightsSource("own", digest_state(made.module), (f"a state dict of {function}'s network",)),
         options={"file": made.digest, "function": function},
         address=f"file:{path.resolve()}:{function}",
-        **{name: _text(told, name, "") for name in ("trained_to_give", "training_set", "citation", "licence")},
+        trained_to_give=_text(told, "trained_to_give", ""),
+        training_set=_text(told, "training_set", ""),
+        citation=_text(told, "citation", ""),
+        licence=_text(told, "licence", ""),
     )
     tokens = _read_tokens(told, rest)
     return describe_network(
@@ -208,12 +212,18 @@ def _read_input(told: Mapping[str, Any], rest: str) -> InputSpec:
             f"the input of file:{rest} does not tell {', '.join(missing)}; it needs {', '.join(required)}.",
             hint=EXAMPLE,
         )
-    values = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in given.items()}
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list | tuple) else v for n, v in given.items()}
     for name, length in (("size", 2), ("mean", 3), ("std", 3)):
-        if not isinstance(values[name], tuple) or len(values[name]) != length:
+        found = values[name] if isinstance(values[name], tuple) else ()
+        if len(found) != length or not all(isinstance(n, int | float) for n in found):
             raise InvalidValueError(
                 f"the input of file:{rest} has {name} {given[name]!r}; {length} numbers are wanted."
             )
+    for name in ("n_frames", "frame_stride"):
+        check_count(f"{name} in the input of file:{rest}", values.get(name, 1))
+    for name in ("divisor", "sampling_hz"):
+        if values.get(name) is not None:
+            check_number(f"{name} in the input of file:{rest}", values[name], above=0)
     return InputSpec(**values)
 
 
