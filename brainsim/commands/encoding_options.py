@@ -112,7 +112,8 @@ class EncodingOptions:
     n_targets_batch : int
         Targets of one task.
     time_budget : str
-        Stop searching after this long with the best so far ("90s", "10m", "2h"); no limit by default.
+        Stop searching after this long with the best so far ("90s", "10m", "2h"); no limit by default. Layer curves and
+        nulls, where asked for, come after it.
     seed : int
         Seed of the random mixtures and shifts.
     """
