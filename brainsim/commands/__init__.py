@@ -57,6 +57,7 @@ VERBS = (
     Verb("demo", START, "Run the whole path on planted data and show the truth beside it"),
     Verb("doctor", START, "Check versions, devices, memory, decoder and store"),
     Verb("simulate", START, "Write movies and scans with planted responses to disk", arguments=("out",)),
+    Verb("train", MAKE, "Train a system that has no public weights on a folder of videos"),
     Verb("extract", MAKE, "Turn movies into layer activations of models"),
     Verb("ingest", MAKE, "Turn scans or tables into clean runs, ROIs and streams"),
     Verb("fit", ANSWER, "Score how well models predict every voxel"),

@@ -41,6 +41,29 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def is_trained_as(path: Path, name: str) -> bool:
+    """Return whether a file was made by `brainsim train` for this system; False for every other file.
+
+    Raises
+    ------
+    CheckpointError
+        It was made for another system.
+    """
+    if not path.is_file() or path.suffix == ".safetensors":
+        return False
+    loaded = _read_file(path)
+    made = loaded.get("made") if isinstance(loaded, Mapping) else None
+    training = made.get("training") if isinstance(made, Mapping) else None
+    if not isinstance(training, Mapping):
+        return False
+    if training.get("system") != name:
+        raise CheckpointError(
+            f"the weights in {path} were trained as {training.get('system')}; they are asked for as {name}.",
+            hint=f"--models {training.get('system')} --checkpoint {path}",
+        )
+    return True
+
+
 def _read_file(path: Path) -> object:
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError

@@ -19,7 +19,7 @@ from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
 from brainsim.core.seeds import named_seed
 from brainsim.models.catalogue import find_row
-from brainsim.models.checkpoints import fill_network, read_checkpoint
+from brainsim.models.checkpoints import fill_network, is_trained_as, read_checkpoint
 from brainsim.models.keys import choose_weights, weights_key
 from brainsim.models.network import Network, State
 from brainsim.models.networks.masking import RandomMask
@@ -240,16 +240,25 @@ def _fill(network: Network, row: ModelRow, *, kind: str, path: Path | None, seed
         draw_weights(network.module, seed=seed, name=row.name)
     elif kind == "checkpoint" and path is not None:
         state = network.convert(read_checkpoint(path))
+        if network.adapt is not None and is_trained_as(path, row.name):
+            network.adapt(state)
         fill_network(network.module, state, name=row.name, source=str(path))
     elif kind == "hub":
-        state = network.convert(_fetch(network, row))
+        state = network.convert(fetch_weights(network, row))
         fill_network(network.module, state, name=row.name, source=row.weights.identifier)
     if kind in ("checkpoint", "hub", "own"):
         return digest_state(network.module)
     return digest(weights_key(row, protocol=protocol, random_weights=kind == "random", seed=seed))
 
 
-def _fetch(network: Network, row: ModelRow) -> State:
+def fetch_weights(network: Network, row: ModelRow) -> State:
+    """Return the state dict of a row's public weights, through its library's own loader.
+
+    Raises
+    ------
+    CheckpointError
+        Weights that cannot be fetched: the message names the file and the option to pass it.
+    """
     if network.fetch is None:
         raise CheckpointError(f"{row.name} has no loader for its public weights.", hint="--checkpoint PATH")
     try:

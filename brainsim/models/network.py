@@ -29,6 +29,9 @@ class Network:
         Runs one forward pass on a prepared batch; default: calls the module.
     convert : callable
         Turns the state dict of any published file into the module's names; drops what belongs to a decoder.
+    adapt : callable, optional
+        Given the converted state dict of a file made by `brainsim train`, changes what no tap depends on to fit it: a
+        classifier's number of answers, which is the training set's and not the network's.
     fetch : callable, optional
         Returns the state dict of the public weights through their library's own loader.
     n_class_tokens : int
@@ -43,6 +46,7 @@ class Network:
     module: nn.Module
     run: Callable[[Tensor], object] | None = None
     convert: Callable[[State], dict[str, Tensor]] = keep_names
+    adapt: Callable[[State], None] | None = None
     fetch: Callable[[], State] | None = None
     n_class_tokens: int = 0
     token_grid: tuple[int, int, int] | None = None

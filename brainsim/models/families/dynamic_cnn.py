@@ -98,10 +98,12 @@ def load_action(row: ModelRow, protocol: str) -> Network:
     from brainsim.models.checkpoints import strip_prefixes
     from brainsim.models.network import Network
     from brainsim.models.networks.flow import FlowActionNetwork
-    from brainsim.models.networks.resnet import convert_resnet
+    from brainsim.models.networks.resnet import convert_resnet, fit_classifier
 
+    network = FlowActionNetwork(**row.options)
     return Network(
-        FlowActionNetwork(**row.options),
+        network,
+        adapt=lambda state: fit_classifier(network.flow_classifier, state, prefix="flow_classifier."),
         convert=lambda state: convert_resnet(
             strip_prefixes(state, ("module.", "flow_generator.module.", "flow_generator.encoder."))
         ),

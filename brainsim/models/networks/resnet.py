@@ -36,6 +36,21 @@ def build_resnet18(*, width: int = FULL_WIDTH, n_channels: int = 3, n_classes: i
     return network
 
 
+def fit_classifier(network: ResNet, state: State, *, prefix: str = "") -> None:
+    """Give a ResNet's classifier as many answers as a state dict has: it learned another set of classes.
+
+    Parameters
+    ----------
+    network : ResNet
+        Changed in place.
+    state : mapping of str to Tensor
+        In torchvision's names, with `prefix` before each.
+    """
+    weight = state.get(f"{prefix}fc.weight")
+    if weight is not None and weight.ndim == 2 and len(weight) != network.fc.out_features:
+        network.fc = nn.Linear(network.fc.in_features, len(weight))
+
+
 def convert_resnet(state: State) -> dict[str, Tensor]:
     """Return torchvision's names: the HAA-500 files call the classifier `fc_action`."""
     return {name.replace("fc_action.", "fc."): tensor for name, tensor in state.items()}
