@@ -21,8 +21,9 @@ from models_fakes import noise_frames, relative_error
 from torch import Tensor, nn
 
 from brainsim.models import LoadedModel, ModelRow, ProtocolSpec, find_row, load_model, tap_infos, weights_key
-from brainsim.models.loading import digest_state
+from brainsim.models.loading import batch_shape, build_network, digest_state
 from brainsim.models.networks.masking import RandomMask
+from brainsim.models.taps import trace_taps
 
 # float32 in another order of operations, twelve blocks deep.
 TOLERANCE = 1e-5
@@ -88,6 +89,10 @@ class ModelConformance(ABC):
         """Return what protocol `study` sets otherwise than `default`: fields of InputSpec and ProtocolSpec."""
         return {}
 
+    def n_parameters(self, row: ModelRow) -> int | None:
+        """Return the number of parameters, where one is published or follows from the definition."""
+        return None
+
     def is_slow(self, row: ModelRow) -> bool:
         """Return whether running the row takes seconds."""
         return False
@@ -110,6 +115,13 @@ class ModelConformance(ABC):
         elif "default_case" in metafunc.fixturenames:
             cases = [case for case in cases if "default" in case.values[0]]
             metafunc.parametrize("default_case", cases, indirect=True, scope="class")
+        elif "protocol" in metafunc.fixturenames:
+            params = [
+                pytest.param(row, protocol, marks=[pytest.mark.slow] * (self.is_slow(row) and protocol == "study"))
+                for row in rows
+                for protocol in ("default", "study")
+            ]
+            metafunc.parametrize(("row", "protocol"), params, ids=[f"{p.values[0].name}-{p.values[1]}" for p in params])
         elif "row" in metafunc.fixturenames:
             metafunc.parametrize("row", rows, ids=[row.name for row in rows])
 
@@ -127,11 +139,14 @@ class ModelConformance(ABC):
 
     # Without a network.
 
-    @pytest.mark.parametrize("protocol", ["default", "study"])
-    def test_layers_have_the_names_shapes_and_sizes_of_the_definition(self, row: ModelRow, protocol: str) -> None:
-        """Names, order, shapes and numbers of features, for the full size too: no number is computed."""
+    def test_layers_and_parameters_are_those_of_the_definition(self, row: ModelRow, protocol: str) -> None:
+        """Names, order, shapes and numbers of features, for the full size too: nothing is computed."""
         expected = self.layer_shapes(row, protocol)
-        infos = tap_infos(row, protocol=protocol)
+        with torch.device("meta"):
+            network = build_network(row, protocol)
+        n_parameters = sum(parameter.numel() for parameter in network.module.parameters())
+        assert self.n_parameters(row) in (None, n_parameters)
+        infos = trace_taps(network, row.taps, batch_shape(row.protocol(protocol).input))
         assert [info.name for info in infos] == list(row.taps) == list(expected)
         assert {info.name: info.shape for info in infos} == dict(expected)
         assert [info.n_features for info in infos] == [math.prod(shape) for shape in expected.values()]
@@ -204,6 +219,7 @@ class ModelConformance(ABC):
         first = model.activations(frames[:1])
         copies = {name: values.clone() for name, values in first.items()}
         assert {name: tuple(x.shape) for name, x in first.items()} == {t.name: (1, *t.shape) for t in model.taps}
+        assert tap_infos(model.row) == model.taps
         assert all(x.dtype == torch.float32 and not x.requires_grad for x in first.values())
         assert all(bool(torch.isfinite(x).all()) for x in first.values())
         model.activations(frames[1:])

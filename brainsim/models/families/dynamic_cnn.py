@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from brainsim.models.rows import InputSpec, ModelRow, ProtocolSpec, WeightsSource
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from brainsim.models.network import Network
 
 _FLOW_TAPS = (
@@ -17,6 +19,9 @@ _FLOW_TAPS = (
 _BLOCKS = tuple(f"layer{i}.{j}.conv2" for i in (1, 2, 3, 4) for j in (0, 1))
 _ACTION_TAPS = tuple(f"flow_classifier.{tap}" for tap in ("conv1", "maxpool", *_BLOCKS, "avgpool"))
 _MOTIONNET = "Zhu, Lan, Newsam, Hauptmann 2018, Hidden two-stream convolutional networks, arXiv:1704.00389"
+
+# What a flow network that was trained on its own may keep of its first file's names inside the larger one.
+_GENERATOR_WRAPPERS = ("flow_generator.module.", "flow_generator.encoder.")
 
 
 def _protocols(size: int) -> dict[str, ProtocolSpec]:
@@ -96,15 +101,20 @@ def load_flow(row: ModelRow, protocol: str) -> Network:
 def load_action(row: ModelRow, protocol: str) -> Network:
     """Build the flow network and the ResNet-18 on top of it; both protocols run it alike."""
     from brainsim.models.checkpoints import strip_prefixes
-    from brainsim.models.network import Network
+    from brainsim.models.network import Network, State
     from brainsim.models.networks.flow import FlowActionNetwork
     from brainsim.models.networks.resnet import convert_resnet, fit_classifier
 
     network = FlowActionNetwork(**row.options)
+
+    def convert(state: State) -> dict[str, Tensor]:
+        plain = strip_prefixes(state, ("module.",))
+        for wrapper in _GENERATOR_WRAPPERS:
+            plain = {name.replace(wrapper, "flow_generator.", 1): tensor for name, tensor in plain.items()}
+        return convert_resnet(plain)
+
     return Network(
         network,
         adapt=lambda state: fit_classifier(network.flow_classifier, state, prefix="flow_classifier."),
-        convert=lambda state: convert_resnet(
-            strip_prefixes(state, ("module.", "flow_generator.module.", "flow_generator.encoder."))
-        ),
+        convert=convert,
     )
