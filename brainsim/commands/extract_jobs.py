@@ -12,11 +12,12 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreError, UnknownNameError
 from brainsim.core.provenance import digest
-from brainsim.core.registry import suggest, unknown_name
+from brainsim.core.registry import suggest
 from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
 from brainsim.models import MODELS, ModelRow, find_row, weights_key
+from brainsim.models.catalogue import UNTRAINED
 from brainsim.models.external import explain_module, is_external
-from brainsim.models.keys import checkpoint_files
+from brainsim.models.keys import checkpoint_files, choose_precision
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
 from brainsim.store import Store
 
@@ -49,6 +50,11 @@ class ExtractOptions:
     device: str
     batch_size: int
     overwrite: bool
+    precision: str = "fp32"
+
+    def checkpoint_of(self, row: ModelRow) -> Path | None:
+        """Return the checkpoint that a model takes: untrained controls take none."""
+        return None if row.control_of else self.checkpoint
 
 
 @dataclass(frozen=True)
@@ -99,18 +105,15 @@ def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[Mod
     UnknownNameError
         A name, a glob or a layer glob that matches nothing: near misses are named.
     InvalidValueError
-        A checkpoint for several models.
+        A checkpoint for several models, or for untrained controls alone.
     InputFileError
         No checkpoint there.
     """
     if options.checkpoint is not None:
         checkpoint_files(options.checkpoint)  # a file, or a folder that holds some
     rows = _find_rows(names)
-    if options.checkpoint is not None and len(rows) > 1:
-        raise InvalidValueError(
-            f"one checkpoint for {len(rows)} models ({', '.join(row.name for row in rows)}); it fits one.",
-            hint="extract model by model where each has a file of its own",
-        )
+    if options.checkpoint is not None:
+        _check_takers(options.checkpoint, rows)
     layers = {row.name: _match_layers(row, options) for row in rows}
     for glob in options.layers:
         if not any(fnmatchcase(layer, glob) for found in layers.values() for layer in found):
@@ -120,6 +123,20 @@ def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[Mod
         for row in rows
         if layers[row.name]
     ]
+
+
+def _check_takers(checkpoint: Path, rows: Sequence[ModelRow]) -> None:
+    takers = [row for row in rows if not row.control_of]
+    if not takers:
+        raise InvalidValueError(
+            f"--checkpoint {checkpoint} is given, but {', '.join(row.name for row in rows)} take none: untrained.",
+            hint=f"--models {rows[0].control_of},{rows[0].name}",
+        )
+    if len(takers) > 1:
+        raise InvalidValueError(
+            f"one checkpoint for {len(takers)} models ({', '.join(row.name for row in takers)}); it fits one.",
+            hint="extract model by model where each has a file of its own",
+        )
 
 
 def _find_rows(names: Sequence[str]) -> list[ModelRow]:
@@ -136,12 +153,10 @@ def _find_rows(names: Sequence[str]) -> list[ModelRow]:
                     hint="rename one of the files or folders, or extract into two stores",
                 )
             continue
-        matches = [known for known in MODELS if fnmatchcase(known, name)]
-        if not matches:
-            raise unknown_name("model", name, list(MODELS), hint="brainsim models list")
-        chosen.update({match: MODELS[match] for match in matches})
-    listed = [row for name, row in MODELS.items() if name in chosen]
-    return listed + [row for name, row in chosen.items() if name not in MODELS]
+        chosen.update({match: MODELS[match] for match in MODELS.match(name)})
+    # Each control stands behind its model; models found elsewhere come last, as they were named.
+    places = {name: place for place, known in enumerate(MODELS) for name in (known, f"{known}{UNTRAINED}")}
+    return sorted(chosen.values(), key=lambda row: (places.get(row.name, len(places)), row.control_of))
 
 
 def _match_layers(row: ModelRow, options: ExtractOptions) -> tuple[str, ...]:
@@ -204,13 +219,14 @@ def plan_jobs(
 
 def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
     """Return everything that makes a model's activations but layer and stimulus."""
+    precision = choose_precision(row, options.precision)
     return {
         "format": ACTIVATIONS_FORMAT,
         "model": row.name,
         **weights_key(
             row,
             protocol=options.protocol,
-            checkpoint=options.checkpoint,
+            checkpoint=options.checkpoint_of(row),
             random_weights=options.random_weights,
             seed=options.seed,
         ),
@@ -220,6 +236,8 @@ def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
         "step_s": options.step_s,
         "clip_window": options.clip_window,
         "resize": options.resize,
+        # Left out where it is full, so that the option leaves the keys of all who do without it as they were.
+        **({} if precision == "fp32" else {"precision": precision}),
     }
 
 

@@ -27,11 +27,12 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
             loaded[name] = load_model(
                 row,
                 protocol=options.protocol,
-                checkpoint=options.checkpoint,
+                checkpoint=options.checkpoint_of(row),
                 random_weights=options.random_weights,
                 seed=options.seed,
                 device=options.device,
                 tap=options.tap,
+                precision=options.precision,
             )
             task.advance()
     return loaded
@@ -108,6 +109,7 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             "n_padded_clips": job.plan.n_padded,
             "weights": model.weights_digest,
             "seed": options.seed,
+            "precision": model.precision,
         },
         overwrite=options.overwrite,
     )
@@ -118,7 +120,13 @@ def _compute(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each missing layer's block, (n_clips, n_features), checked and in the dtype of the store."""
     taps = {tap.name: tap for tap in model.taps}
-    for layer, values in model.activations(batch.frames, job.missing).items():
+    try:
+        activations = model.activations(batch.frames, job.missing)
+    except NumericalError as error:
+        last = batch.first + len(batch.frames) - 1
+        error.add_note(f"in clips {batch.first} to {last} of {job.stimulus.name}; nothing of it is kept.")
+        raise
+    for layer, values in activations.items():
         block = POOLS[options.pool](values, taps[layer]).float().cpu().numpy()
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
@@ -126,7 +134,7 @@ def _compute(
             raise NumericalError(
                 f"{job.row.name}, layer {layer}: activations of clip {clip} of {job.stimulus.name} (at "
                 f"{job.plan.time_s[clip]:.3f} s) are not finite; nothing of it is kept.",
-                hint="check the weights; half precision overflows where full precision does not",
+                hint="check the weights",
             )
         if options.dtype == "float16":
             largest = float(np.abs(block).max(initial=0.0))
@@ -142,4 +150,4 @@ def _reseed_masks(model: LoadedModel, stimulus: Stimulus, *, seed: int) -> None:
     """Start random masks afresh for each stimulus: what is drawn must not depend on what was extracted before."""
     for module in model.network.module.modules():
         if isinstance(module, RandomMask):
-            module.reseed(named_seed(seed, model.row.name, "mask", stimulus.digest))
+            module.reseed(named_seed(seed, model.row.seed_name, "mask", stimulus.digest))

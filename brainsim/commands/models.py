@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from brainsim.core.registry import unknown_name
-from brainsim.models.catalogue import MODELS, find_row
+from brainsim.models.catalogue import MODELS, UNTRAINED, find_row, has_control
 from brainsim.models.external import tell_sources
 from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec
 
 FLOAT32_BYTES = 4
+_EXAMPLE_OF_CONTROLS = f"mae-base{UNTRAINED}: a row with random weights; each that has weights has such a control"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ModelsSummary:
         One per row: name, family, kind, trained_to_give, training_set, accuracy_percent (None where none is published),
         n_layers, n_frames, frame_stride, size (height, width in px), weights (kind), weights_identifier, licence.
     others : tuple of str
-        How any other model is named: an example and what it stands for.
+        How untrained controls and any other model are named: an example and what it stands for.
     """
 
     models: tuple[dict[str, Any], ...]
@@ -37,8 +38,8 @@ class ModelSummary:
     Parameters
     ----------
     model : dict
-        Everything its row holds: as in `ModelsSummary`, and accuracy (percent, task, source), citation, notes, weights
-        with the files that `--checkpoint` reads, and the tap sets.
+        Everything its row holds: as in `ModelsSummary`, and mean and std, accuracy (percent, task, source), citation,
+        notes, weights with the files that `--checkpoint` reads, the tap sets, and the name of its untrained control.
     protocols : tuple of dict
         One per protocol: what the network is shown, masks, and notes.
     layers : tuple of dict
@@ -51,25 +52,29 @@ class ModelSummary:
     layers: tuple[dict[str, Any], ...]
 
 
-def models_list(family: str | None = None) -> ModelsSummary:
+def models_list(family: str | None = None, *, untrained: bool = False) -> ModelsSummary:
     """Return every model, or those of one family; nothing heavy is imported.
 
     Parameters
     ----------
     family : str, optional
         The only family to list; all by default.
+    untrained : bool
+        List the untrained controls too, which are families of their own.
 
     Raises
     ------
     UnknownNameError
         A family that no model belongs to.
     """
-    families = sorted({row.family for row in MODELS.values()})
+    controls = [MODELS[name] for name in MODELS.list_controls()]
+    families = sorted({row.family for row in (*MODELS.values(), *controls)})
     if family is not None and family not in families:
-        raise unknown_name("family", family, families, hint="brainsim models list")
-    rows = [row for row in MODELS.values() if family in (None, row.family)]
-    rows.sort(key=lambda row: row.weights.kind == "random")  # full systems before their small twins
-    return ModelsSummary(tuple(_overview(row) for row in rows), tuple(tell_sources()))
+        raise unknown_name("family", family, families, hint="brainsim models list --untrained")
+    rows = sorted(MODELS.values(), key=lambda row: row.weights.kind == "random")  # full systems before their twins
+    rows += controls if untrained or family in {row.family for row in controls} else []
+    chosen = [row for row in rows if family in (None, row.family)]
+    return ModelsSummary(tuple(_overview(row) for row in chosen), (_EXAMPLE_OF_CONTROLS, *tell_sources()))
 
 
 def models_show(
@@ -131,6 +136,8 @@ def _overview(row: ModelRow) -> dict[str, Any]:
 
 def _details(row: ModelRow) -> dict[str, Any]:
     return {
+        "mean": list(row.input.mean),
+        "std": list(row.input.std),
         "accuracy": _accuracy(row.accuracy) if row.accuracy else None,
         "citation": row.citation,
         "weights_files": list(row.weights.files),
@@ -138,6 +145,7 @@ def _details(row: ModelRow) -> dict[str, Any]:
         "tap_sets": {tap: list(names) for tap, names in row.tap_sets.items()},
         "options": dict(row.options),
         "notes": list(row.notes),
+        "untrained_control": f"{row.name}{UNTRAINED}" if row.name in MODELS and has_control(row) else None,
     }
 
 

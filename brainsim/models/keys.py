@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from brainsim.core.checks import check_choice
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
 from brainsim.models.catalogue import find_row
-from brainsim.models.rows import ModelRow
+from brainsim.models.rows import PRECISIONS, ModelRow
 
 # Part of the key of random weights: how random_weights.py draws them.
 RANDOM_RECIPE = "fan-in-1"
@@ -20,12 +21,17 @@ def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bo
     Raises
     ------
     InvalidValueError
-        A checkpoint for a model without weights, or together with random weights.
+        A checkpoint for a model without weights or an untrained control, or together with random weights.
     CheckpointError
         No choice was made and the row has no public weights.
     """
     if checkpoint is not None and random_weights:
         raise InvalidValueError("--checkpoint and --random-weights are both given; at most one is allowed.")
+    if checkpoint is not None and row.control_of:
+        raise InvalidValueError(
+            f"{row.name} is an untrained control; --checkpoint {checkpoint} cannot be loaded into it.",
+            hint=f"--models {row.control_of} --checkpoint {checkpoint}",
+        )
     if row.weights.kind == "none":
         if checkpoint is not None:
             raise InvalidValueError(f"{row.name} has no weights; --checkpoint {checkpoint} cannot be loaded into it.")
@@ -43,6 +49,15 @@ def choose_weights(row: ModelRow, *, checkpoint: Path | None, random_weights: bo
             hint=f"--checkpoint PATH, or --random-weights for an untrained control (brainsim models show {row.name})",
         )
     return "hub"
+
+
+def choose_precision(row: ModelRow, precision: str) -> str:
+    """Return the precision that a model is run in: what is asked for, or "fp32" for a model without weights.
+
+    Controls that only measure the picture cost next to nothing and are kept exact.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    return "fp32" if row.weights.kind == "none" else precision
 
 
 def weights_key(

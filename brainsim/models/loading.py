@@ -20,9 +20,10 @@ from brainsim.core.registry import unknown_name
 from brainsim.core.seeds import named_seed
 from brainsim.models.catalogue import find_row
 from brainsim.models.checkpoints import fill_network, is_trained_as, read_checkpoint
-from brainsim.models.keys import choose_weights, weights_key
+from brainsim.models.keys import choose_precision, choose_weights, weights_key
 from brainsim.models.network import Network, State
 from brainsim.models.networks.masking import RandomMask
+from brainsim.models.precision import check_finite, check_precision, run_in_precision
 from brainsim.models.random_weights import draw_weights
 from brainsim.models.rows import PROTOCOLS, InputSpec, ModelRow, ProtocolSpec
 from brainsim.models.taps import TapInfo, capture, trace_taps
@@ -45,6 +46,8 @@ class LoadedModel:
         SHA-256 that tells its weights from any others.
     device : torch.device
         Where it runs.
+    precision : {"fp32", "fp16", "bf16"}
+        What its forward pass multiplies in.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LoadedModel:
         taps: tuple[TapInfo, ...],
         weights_digest: str,
         device: torch.device,
+        precision: str = "fp32",
     ) -> None:
         self.row = row
         self.spec = spec
@@ -63,6 +67,7 @@ class LoadedModel:
         self.taps = taps
         self.weights_digest = weights_digest
         self.device = device
+        self.precision = precision
 
     @property
     def input(self) -> InputSpec:
@@ -115,14 +120,24 @@ class LoadedModel:
         ------
         UnknownNameError
             A layer that the network does not have.
+        NumericalError
+            Half precision that made infinity or NaN.
         """
         names = [tap.name for tap in self.taps] if layers is None else list(layers)
         batch = self.prepare(frames)
-        with torch.inference_mode(), _exact_float32(self.device), capture(self.network.module, names) as outputs:
+        with (
+            torch.inference_mode(),
+            _exact_float32(self.device),
+            run_in_precision(self.precision, self.device, name=self.row.name),
+            capture(self.network.module, names) as outputs,
+        ):
             self.network.forward(batch)
         absent = [name for name in names if name not in outputs]
         if absent:
             raise unknown_name("layer that runs", absent[0], list(outputs))
+        for name in names:
+            outputs[name] = outputs[name].float()
+            check_finite(outputs[name], precision=self.precision, name=self.row.name, layer=name)
         return {name: outputs[name] for name in names}
 
 
@@ -146,13 +161,15 @@ def load_model(
     seed: int = 0,
     device: str = "cpu",
     tap: str | None = None,
+    precision: str = "fp32",
 ) -> LoadedModel:
     """Load a model: build its network, fill its weights, find its layers.
 
     Parameters
     ----------
     name : str or ModelRow
-        Row's name (see `brainsim.models.MODELS`), the name of any other model (docs/models.md), or a row.
+        Row's name (see `brainsim.models.MODELS`) or NAME-untrained, the name of any other model (docs/models.md), or a
+        row.
     protocol : {"default", "study"}
         As the system was trained, or as the study's scripts ran it.
     checkpoint : Path, optional
@@ -165,6 +182,8 @@ def load_model(
         "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where there is one.
     tap : str, optional
         Another set of taps of the row ("mlp-out", "residual").
+    precision : {"fp32", "fp16", "bf16"}
+        What the forward pass multiplies in; see docs/models.md. Models without weights are always run in fp32.
 
     Raises
     ------
@@ -172,6 +191,8 @@ def load_model(
         No such model.
     CheckpointError
         Weights that do not fit, or cannot be had.
+    DeviceError
+        A device or a precision that this machine does not have.
     """
     row = find_row(name)
     spec = row.protocol(protocol)
@@ -179,6 +200,8 @@ def load_model(
     path = None if checkpoint is None else Path(checkpoint)
     kind = choose_weights(row, checkpoint=path, random_weights=random_weights)
     target = find_device(device)
+    precision = choose_precision(row, precision)
+    check_precision(precision, target)
     # Libraries draw starting weights from torch's global generator: lend them a copy of it.
     with torch.random.fork_rng(devices=[]):
         network = build_network(row, protocol)
@@ -188,9 +211,17 @@ def load_model(
     taps = trace_taps(network, layers, batch_shape(spec.input))
     for module in network.module.modules():
         if isinstance(module, RandomMask):
-            module.reseed(named_seed(seed, row.name, "mask"))
+            module.reseed(named_seed(seed, row.seed_name, "mask"))
     network.module.to(target)
-    return LoadedModel(row, spec=spec, network=network, taps=taps, weights_digest=weights_digest, device=target)
+    return LoadedModel(
+        row,
+        spec=spec,
+        network=network,
+        taps=taps,
+        weights_digest=weights_digest,
+        device=target,
+        precision=precision,
+    )
 
 
 def tap_infos(name: str | ModelRow, *, protocol: str = "default", tap: str | None = None) -> tuple[TapInfo, ...]:
@@ -237,7 +268,7 @@ def find_device(device: str) -> torch.device:
 
 def _fill(network: Network, row: ModelRow, *, kind: str, path: Path | None, seed: int, protocol: str) -> str:
     if kind == "random":
-        draw_weights(network.module, seed=seed, name=row.name)
+        draw_weights(network.module, seed=seed, name=row.seed_name)
     elif kind == "checkpoint" and path is not None:
         state = network.convert(read_checkpoint(path))
         if network.adapt is not None and is_trained_as(path, row.name):

@@ -21,6 +21,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LAYOUTS = ("image", "frames-channels", "channels-frames", "stacked")
 
 PROTOCOLS = ("default", "study")
+# Of the products in a forward pass; models.precision says what they stand for in torch.
+PRECISIONS = ("fp32", "fp16", "bf16")
 WEIGHT_KINDS = ("torchvision", "timm", "transformers", "file", "own", "random", "none")
 
 
@@ -176,6 +178,8 @@ class ModelRow:
         listed. `taps` are some of them.
     address : str
         What finds the model again where its name does not: a name that holds a path, as it was typed.
+    control_of : str
+        Name of the row whose network this is with random weights: an untrained control; empty for all others.
     """
 
     name: str
@@ -196,6 +200,7 @@ class ModelRow:
     order: int = 90
     modules: Mapping[str, TapLayout] = field(default_factory=dict)
     address: str = ""
+    control_of: str = ""
 
     def __post_init__(self) -> None:
         if "default" not in self.protocols:
@@ -212,6 +217,11 @@ class ModelRow:
     def node_name(self) -> str:
         """The name in paths of the store; names of rows have neither ":" nor "/", those of other models have no "+"."""
         return self.name.replace(":", "+").replace("/", "+")
+
+    @property
+    def seed_name(self) -> str:
+        """The name that random weights and masks are drawn by: a control's are those of the model that it is one of."""
+        return self.control_of or self.name
 
     def layer_index(self, layer: str, tap: str | None = None) -> int:
         """Return a layer's place in order of depth: among all modules where they are known, else among the taps."""
@@ -236,7 +246,7 @@ class ModelRow:
             del shown["sampling_hz"]  # so that the option leaves the keys of all who do without it as they were
         return digest(
             {
-                "name": self.name, "load": self.load, "options": dict(self.options), "input": shown,
+                "name": self.seed_name, "load": self.load, "options": dict(self.options), "input": shown,
                 "random_mask": spec.random_mask, "masked_tokens": spec.masked_tokens,
             }
         )  # fmt: skip

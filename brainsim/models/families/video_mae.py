@@ -110,12 +110,13 @@ def load(row: ModelRow, protocol: str) -> Network:
     model = VideoMAEModel(config)
     n_masked = row.protocol(protocol).masked_tokens
     grid = (shown.n_frames // _TUBELET, shown.size[0] // _PATCH, shown.size[1] // _PATCH)
-    n_tokens = math.prod(grid)
+    first = torch.arange(math.prod(grid), device="cpu") < n_masked  # (n_tokens,)
 
     def run(clips: torch.Tensor) -> None:
         mask = None
         if n_masked:
-            mask = (torch.arange(n_tokens) < n_masked).expand(len(clips), -1)
+            # Shapes alone (the meta device) cannot be masked by a mask without values.
+            mask = (first if clips.is_meta else first.to(clips.device)).expand(len(clips), -1)
         model(pixel_values=clips, bool_masked_pos=mask)
 
     return Network(
