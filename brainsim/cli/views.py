@@ -227,6 +227,42 @@ def show_node(summary: Any) -> RenderableType:
     return Group(*parts)
 
 
+def show_train(summary: Any) -> RenderableType:
+    """Show what was trained and how, then one row of scores per part of the split."""
+    recipe = summary.recipe
+    told = [f"{recipe['epochs']} epochs of {summary.n_windows} windows", f"batches of {recipe['batch_size']}"]
+    told += [f"{recipe['optimiser']}, learning rate {recipe['learning_rate']:g}"]
+    told += [f"weight decay {recipe['weight_decay']:g}"] if recipe["weight_decay"] else []
+    told += [f"dropout {recipe['dropout']:g}"] if recipe["dropout"] else []
+    told += [f"begun at {recipe['start']} weights" if recipe["start"] in ("imagenet", "random") else recipe["start"]]
+    state = "complete, nothing to do" if summary.reused else "went on" if summary.resumed else ""
+    lines = {
+        "system": f"{summary.system}{f' ({state})' if state else ''}",
+        "clips": ", ".join(f"{part} {n}" for part, n in summary.n_clips.items() if n) + f" ({summary.split})",
+        "actions": str(summary.n_actions) if summary.n_actions else "none: flow is learned without them",
+        "recipe": ", ".join(told),
+        "checkpoint": summary.checkpoint,
+        "curves": f"{summary.curves}, {summary.figure}",
+        "speed": f"{summary.windows_per_s:.1f} windows/s on {summary.device}" if summary.windows_per_s else "",
+        "seconds": f"{summary.seconds:.1f}",
+    }
+    heading = [Text("Dry run: nothing was written.", style="bold")] if summary.dry_run else []
+    scores = [make_table(summary.scores, columns=_score_columns(summary.scores))] if summary.scores else []
+    return Group(*heading, make_lines({name: line for name, line in lines.items() if line}), Text(), *scores)
+
+
+def _score_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    words = {
+        "part": "part",
+        "loss": "loss",
+        "top1": "top 1 (%)",
+        "top5": "top 5 (%)",
+        "epe_px": "end-point error (px)",
+        "epe_zero_px": "of no flow (px)",
+    }
+    return {name: word for name, word in words.items() if any(name in row for row in rows)}
+
+
 def show_verification(summary: Any) -> RenderableType:
     """Show each damage, or that there is none."""
     parts: list[RenderableType] = []
@@ -259,4 +295,5 @@ VIEWS: dict[str, Callable[[Any], RenderableType]] = {
     "store ls": show_store,
     "store show": show_node,
     "store verify": show_verification,
+    "train": show_train,
 }

@@ -74,7 +74,7 @@ RECIPES: Mapping[str, Recipe] = {
     "cnn-static-action-tiny": replace(
         _STATIC, batch_size=32, learning_rate=0.01, dropout=0.2, start="random", source=_TINY
     ),
-    "cnn-flow-selfsup-tiny": replace(_FLOW, optimiser="adam", learning_rate=1e-3, source=_TINY),
+    "cnn-flow-selfsup-tiny": replace(_FLOW, batch_size=8, optimiser="adam", learning_rate=2e-3, source=_TINY),
     "cnn-flow-action-tiny": replace(_FLOW_ACTION, dropout=0.2, start="random", source=_TINY),
 }
 

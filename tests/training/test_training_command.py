@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert (tmp_path / "b.state").exists()
     assert len(steps) == at
     monkeypatch.setattr(running.Run, "_step", step)
-    with pytest.raises(InvalidValueError, match="other settings|not made by this command"):
+    with pytest.raises(InvalidValueError, match=r"other settings|not made by this command"):
         train(STATIC, actions, tmp_path / "b.pt", epochs=2, batch_size=8, dropout=0.5)
     resumed = train(STATIC, actions, tmp_path / "b.pt", epochs=2, batch_size=8)
     assert resumed.resumed

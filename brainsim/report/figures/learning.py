@@ -24,6 +24,7 @@ PANELS = (
 WORDS = {"loss": "loss", "top1": "top 1", "top5": "top 5", "epe_px": "network", "epe_zero_px": "no flow"}
 PART_COLOURS = {"train": FAINT, "val": FAMILY_COLOURS["static-cnn"], "test": FAMILY_COLOURS["dynamic-cnn"]}
 PART_WORDS = {"train": "clips that are learned from", "val": "held-out clips", "test": "held-out clips (test)"}
+STYLES: tuple[Any, ...] = ("-", (0, (2.5, 1.5)))
 DPI = 200
 
 
@@ -61,23 +62,18 @@ def write_learning_curves(table: Path, figure: Path, rows: Sequence[Mapping[str,
 
 def _draw_panel(axis: Axes, names: Sequence[str], words: str, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.grid(axis="y")
+    drawn = [name for name in names if any(name in row for row in rows)]
     for part, colour in PART_COLOURS.items():
-        for name, style in zip(names, ("-", (0, (2.5, 1.5))), strict=False):
+        for name in drawn:
             points = [(row["epoch"], row[name]) for row in rows if row["part"] == part and name in row]
-            if not points:
-                continue
-            x, y = zip(*points, strict=True)
-            axis.plot(x, y, color=colour, linestyle=style, marker="o" if part != "train" else "", markersize=3)
-            if len(names) > 1 and part != "train":
-                axis.annotate(
-                    WORDS[name],
-                    points[-1],
-                    xytext=(0, 4),
-                    textcoords="offset points",
-                    ha="right",
-                    color=INK,
-                    fontsize=7,
-                )
+            if points:
+                x, y = zip(*points, strict=True)
+                marker = "o" if part != "train" else ""
+                axis.plot(x, y, color=colour, linestyle=STYLES[names.index(name)], marker=marker, markersize=3)
+    if len(drawn) > 1:
+        lines = [Line2D([], [], color=INK, linestyle=STYLES[names.index(name)], label=WORDS[name]) for name in drawn]
+        axis.legend(handles=lines, loc="lower right" if "top1" in drawn else "best")
+        axis.set_ylim(bottom=0)  # shares and ratios are read from zero
     axis.set_xlabel("Epoch")
     axis.set_ylabel(words)
     axis.set_xlim(left=0)
