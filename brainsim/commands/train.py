@@ -170,7 +170,7 @@ def train(
     from brainsim.training.recipes import find_recipe
 
     begin_s = time.perf_counter()
-    given = {
+    given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "optimiser": optimiser,

@@ -48,7 +48,7 @@ def crop_at_random(frames: Tensor, size: Size, *, rng: np.random.Generator, flip
     )  # (n, height, width, 2)
     flat = frames.flatten(1, 2)  # (n, n_frames * 3, height, width): one grid for all frames of a clip
     cropped = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return cropped.unflatten(1, (n_frames, 3))
+    return cropped.view(n, n_frames, 3, *size)
 
 
 def scale(frames: np.ndarray, spec: InputSpec, device: torch.device) -> Tensor:

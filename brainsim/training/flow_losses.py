@@ -51,9 +51,9 @@ def measure_flow_loss(frames: Tensor, flows: Sequence[Tensor]) -> FlowLoss:
     for flow, weight in zip(flows, SMOOTHNESS_WEIGHTS, strict=True):
         size = flow.shape[-2:]
         scaled = flat if flat.shape[-2:] == size else functional.interpolate(flat, size=size, mode="area")
-        scaled = scaled.unflatten(0, (frames.shape[0], frames.shape[2]))
+        scaled = scaled.view(frames.shape[0], frames.shape[2], 3, *size)
         first, second = scaled[:, :-1].flatten(0, 1), scaled[:, 1:].flatten(0, 1)  # (n * n_pairs, 3, h, w)
-        pairs = flow.unflatten(1, (-1, 2)).flatten(0, 1)  # (n * n_pairs, 2, h, w)
+        pairs = flow.reshape(-1, 2, *size)  # (n * n_pairs, 2, h, w)
         rebuilt = warp(second, pairs)
         brightness.append(charbonnier(first - rebuilt, BRIGHTNESS_EXPONENT, BRIGHTNESS_EPS).mean())
         structure.append((1 - measure_ssim(first, rebuilt)).mean())

@@ -23,15 +23,11 @@ Scores = dict[str, float]
 
 
 class Goal(Protocol):
-    """What a network learns.
+    """What a network learns."""
 
-    Attributes
-    ----------
-    network : Module
-        All of it, as it is saved.
-    """
-
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """All of the network, as it is saved."""
 
     def trained(self) -> nn.Module:
         """Return the part whose weights change."""

@@ -255,7 +255,7 @@ class Run:
                 hint="--learning-rate smaller, or --precision bf16 in place of fp16",
             )
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return {name: float(value.detach()) for name, value in measured.items()}
@@ -301,7 +301,7 @@ def _wait_with_signals() -> Iterator[Callable[[], bool]]:
 
     def hold(number: int, frame: object) -> None:
         asked.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in numbers}

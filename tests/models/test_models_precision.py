@@ -42,6 +42,19 @@ def test_half_precision_stays_within_the_stated_bounds_at_every_layer(name: str)
             assert 1e-5 < relative_l2(values, expected[layer]) < bound, (precision, layer)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("protocol", ["default", "study"])
+@pytest.mark.parametrize("name", TINY)
+def test_a_gpu_gives_what_the_cpu_gives(name: str, protocol: str) -> None:
+    full = load_model(name, protocol=protocol)
+    frames = noise_frames(full.input)
+    expected = full.activations(frames)
+    for precision, bound in {"fp32": 1e-4, **BOUNDS}.items():
+        got = load_model(name, protocol=protocol, precision=precision, device="cuda").activations(frames)
+        for layer, values in got.items():
+            assert relative_l2(values.cpu(), expected[layer]) < bound, (precision, layer)
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
 def test_a_product_is_that_of_rounded_numbers_summed_exactly(precision: str, dtype: torch.dtype) -> None:
     model = load_model("cnn-static-object-tiny", precision=precision)
