@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 import timm
 import torch
 import torchvision
@@ -23,9 +24,9 @@ from models_references import (
     videomae,
     vitmae,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
-from brainsim.models import MODELS, ModelRow, load_model
+from brainsim.models import MODELS, InputSpec, ModelRow, Network, ProtocolSpec, WeightsSource, load_model
 
 Shapes = dict[str, tuple[int, ...]]
 BLOCKS = range(12)
@@ -295,6 +296,55 @@ class TestCoarseMaps(ModelConformance):
         cells = luma[:, -1].reshape(-1, 9, 8, 16, 8)
         grid = cells.std(axis=(2, 4)) if case.row.name == "contrast-energy" else cells.mean(axis=(2, 4))
         return {"grid": grid[:, None]}
+
+
+class TestFamilyOfAPlugIn(ModelConformance):
+    """A family that is in no list, with no more than a new one must say."""
+
+    def rows(self) -> Sequence[ModelRow]:
+        shown = InputSpec(n_frames=2, size=(16, 24), layout="stacked", mean=(0.5, 0.4, 0.3))
+        return (
+            ModelRow(
+                name="toy-plug-in",
+                family="toy",
+                kind="one convolution",
+                taps=("conv",),
+                protocols={"default": ProtocolSpec(shown)},
+                load=f"{__name__}:load_plug_in",
+                weights=WeightsSource("file", "toy.pth", ("toy.pth",)),
+            ),
+        )
+
+    def layer_shapes(self, row: ModelRow, protocol: str) -> Shapes:
+        return {"conv": (4, 8, 12)}
+
+    def reference(self, case: Case, frames: np.ndarray) -> Mapping[str, np.ndarray]:
+        x = (frames / 255 - [0.5, 0.4, 0.3]).transpose(0, 4, 1, 2, 3).reshape(-1, 6, 8, 2, 12, 2)
+        state = {name: tensor.double().numpy() for name, tensor in weights(case).items()}
+        summed = np.einsum("bchiwj,ocij->bohw", x, state["conv.weight"])
+        return {"conv": summed + state["conv.bias"][:, None, None]}
+
+
+def load_plug_in(row: ModelRow, protocol: str) -> Network:
+    module = nn.Sequential()
+    module.add_module("conv", nn.Conv2d(6, 4, kernel_size=2, stride=2))
+    return Network(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "eps"),
+    [
+        ("mae-base-tiny", 1e-6),
+        ("mae-base-finetuned-tiny", 1e-6),
+        ("mvd-base-tiny", 1e-6),
+        ("videomae-base-tiny", 1e-12),
+    ],
+)
+def test_layer_norms_have_the_eps_of_the_definition(name: str, eps: float) -> None:
+    # Too small a difference for activations of random weights to show.
+    norms = [m for m in load_model(name).network.module.modules() if isinstance(m, nn.LayerNorm)]
+    assert len(norms) == 25
+    assert {norm.eps for norm in norms} == {eps}
 
 
 def test_every_row_of_the_nine_systems_and_their_twins_is_in_the_suite() -> None:
