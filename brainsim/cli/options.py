@@ -41,6 +41,9 @@ UNITS = {
     "refine": "rounds",
 }
 
+# A second way to type an option, for one value; help shows the first.
+ALSO = {"--layers": "--layer", "--models": "--model"}
+
 # What stands for the text of an option that is no name.
 METAVARS = {"--device": "DEVICE", "--time-budget": "TIME", "--subsets": "WORD"}
 
@@ -190,7 +193,7 @@ def _flags(flag: str, kind: ValueKind, default: Any) -> tuple[str, ...]:
     """Return the option's names: a switch that is on by default also has its "no"."""
     if kind.form is bool and default is True:
         return (f"{flag}/--no-{flag[2:]}",)
-    return (flag,)
+    return (flag, ALSO[flag]) if flag in ALSO else (flag,)
 
 
 def _words(text: ParameterText, metavar: str) -> str:
