@@ -11,7 +11,7 @@ from brainsim.models.external import tell_sources
 from brainsim.models.rows import Accuracy, InputSpec, ModelRow, ProtocolSpec
 
 FLOAT32_BYTES = 4
-_EXAMPLE_OF_CONTROLS = f"mae-base{UNTRAINED}: a row with random weights; each that has weights has such a control"
+_CONTROLS = f"mae-base{UNTRAINED}: mae-base with random weights; every row that has weights has such a control"
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ class ModelsSummary:
         One per row: name, family, kind, trained_to_give, training_set, accuracy_percent (None where none is published),
         n_layers, n_frames, frame_stride, size (height, width in px), weights (kind), weights_identifier, licence.
     others : tuple of str
-        How untrained controls and any other model are named: an example and what it stands for.
+        How any other model is named: an example and what it stands for.
+    controls : str
+        How the untrained control of a row is named.
     """
 
     models: tuple[dict[str, Any], ...]
     others: tuple[str, ...] = ()
+    controls: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def models_list(family: str | None = None, *, untrained: bool = False) -> Models
     rows = sorted(MODELS.values(), key=lambda row: row.weights.kind == "random")  # full systems before their twins
     rows += controls if untrained or family in {row.family for row in controls} else []
     chosen = [row for row in rows if family in (None, row.family)]
-    return ModelsSummary(tuple(_overview(row) for row in chosen), (_EXAMPLE_OF_CONTROLS, *tell_sources()))
+    return ModelsSummary(tuple(_overview(row) for row in chosen), tuple(tell_sources()), _CONTROLS)
 
 
 def models_show(

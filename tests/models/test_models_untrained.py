@@ -148,7 +148,7 @@ def test_controls_are_listed_where_asked_for_and_hidden_else() -> None:
     assert not [name for name in MODELS if name.endswith("-untrained")]
     assert [m["name"] for m in models_list().models][:9] == list(NINE)
     assert not [m for m in models_list().models if m["name"].endswith("-untrained")]
-    assert any(other.startswith("mae-base-untrained: ") for other in models_list().others)
+    assert models_list().controls.startswith("mae-base-untrained: ")
     every = [m["name"] for m in models_list(untrained=True).models]
     assert every[:9] == list(NINE)
     assert every[-9:] == [f"{name}-untrained" for name in NINE]
