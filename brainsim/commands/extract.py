@@ -225,13 +225,16 @@ def extract(
         plan = tuple(plans.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
-    n_bytes = 0
+    n_bytes, slow = 0, ()
     if todo:
-        from brainsim.commands.extract_run import load_models, run_jobs  # brings torch
+        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
 
         sizes = plans.describe_jobs(todo, options)
         plans.check_room(sizes, Path(store))
         loaded = load_models(todo, options, progress)
+        slow = tell_slow(loaded)
+        for warning in slow:
+            progress.warn(warning)
     for stimulus in opened:
         plans.write_stimulus(box, stimulus, overwrite=overwrite)
         own = [job for job in todo if job.stimulus is stimulus]
@@ -240,7 +243,7 @@ def extract(
     stale = plans.find_stale(box, opened) if overwrite else ()
     for warning in stale:
         progress.warn(warning)
-    warnings = (*summary.warnings, *stale)
+    warnings = (*summary.warnings, *slow, *stale)
     return replace(summary, bytes=n_bytes, warnings=warnings, seconds=time.perf_counter() - begin_s)
 
 

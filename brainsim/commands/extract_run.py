@@ -38,6 +38,14 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
     return loaded
 
 
+def tell_slow(models: Mapping[str, LoadedModel]) -> tuple[str, ...]:
+    """Return a warning where a precision that was meant to save time will cost it."""
+    slow = [name for name, model in models.items() if model.precision == "fp16" and model.device.type == "cpu"]
+    if not slow:
+        return ()
+    return (f"{', '.join(slow)}: fp16 on a CPU is slower than fp32, above all in 3-D convolutions; bf16 is not.",)
+
+
 def run_jobs(
     jobs: Sequence[Job],
     models: Mapping[str, LoadedModel],

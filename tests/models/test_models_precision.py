@@ -60,8 +60,8 @@ def test_a_product_is_that_of_rounded_numbers_summed_exactly(precision: str, dty
     model = load_model("cnn-static-object-tiny", precision=precision)
     frames = noise_frames(model.input)
     weight = model.network.module.get_parameter("conv1.weight")
-    rounded = (tensor.to(dtype).double() for tensor in (model.prepare(frames), weight))
-    expected = nn.functional.conv2d(*rounded, stride=2, padding=3)
+    frames_rounded, weight_rounded = (tensor.to(dtype).double() for tensor in (model.prepare(frames), weight))
+    expected = nn.functional.conv2d(frames_rounded, weight_rounded, stride=2, padding=3)
     got = model.activations(frames, ["conv1"])["conv1"]
     # What comes out is rounded once more: half a unit in the last place, and a little for float32 sums.
     assert bool(((got - expected).abs() <= 0.51 * torch.finfo(dtype).eps * expected.abs() + 1e-6).all())
@@ -157,6 +157,12 @@ def test_extract_keeps_nothing_of_what_overflowed_and_says_where(tmp_path: Path)
     assert Store(tmp_path / "s.zarr", "r").nodes("activations") == []
     done = extract([tmp_path / "flash.npy"], precision="bf16", **ask)  # type: ignore[arg-type]  # as above
     assert done.n_nodes_written == 2
+    assert done.warnings == ()
+    movie[4:] = 100
+    np.save(tmp_path / "dim.npy", movie)
+    slow = extract([tmp_path / "dim.npy"], precision="fp16", **ask)  # type: ignore[arg-type]  # as above
+    assert slow.n_nodes_written == 2
+    assert slow.warnings == ("loud: fp16 on a CPU is slower than fp32, above all in 3-D convolutions; bf16 is not.",)
 
 
 @pytest.mark.usefixtures("loud")
