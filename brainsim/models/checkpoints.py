@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -75,7 +76,8 @@ def _read_file(path: Path) -> object:
             raise CheckpointError(f"{path} is no whole safetensors file ({error}).") from error
     try:
         # Training scripts store their options as a Namespace: plain values, nothing that runs.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols: whether the file can be read is said below
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
             return loaded
     except pickle.UnpicklingError as error:

@@ -178,7 +178,7 @@ def test_real_mobilenet_names_photographs_sensibly(tmp_path: Path) -> None:
     )
     model = load_model("torchvision:mobilenet_v2", checkpoint=path)
     named = classify(model, "classifier")
-    # To this small network the rocket is an obelisk and the flower a honeycomb first, with torchvision's transforms too.
+    # To this small network the rocket is an obelisk and the flower a honeycomb, with torchvision's transforms too.
     assert {name: named[name][0] in SENSIBLE[name] for name in ("chelsea", "coffee", "china")} == dict.fromkeys(
         ("chelsea", "coffee", "china"), True
     ), named
