@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,9 +43,12 @@ class Piece:
     regions: slice
 
     def read(self, store: Store, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """Read an array, or some of its rows, of these targets."""
-        if len(store.info(self.work).arrays[name][0]) == 1:
+        """Read an array, or some of its rows, of these targets, which are its last axis."""
+        n_axes = len(store.info(self.work).arrays[name][0])
+        if n_axes == 1:
             return store.read(self.work, name, rows=self.columns)
+        if n_axes > 2:
+            return store.read(self.work, name, rows=rows)[..., self.columns]
         return store.read(self.work, name, rows=rows, columns=self.columns)
 
 
@@ -124,7 +128,7 @@ def _blocks(
     if not lead:
         yield np.concatenate([part.read(store, name) for part in parts])
         return
-    n_rows = max(1, BLOCK_BYTES // (4 * n_targets))
+    n_rows = max(1, BLOCK_BYTES // (4 * n_targets * prod(lead[1:])))
     for start in range(0, lead[0], n_rows):
         rows = slice(start, min(start + n_rows, lead[0]))
         yield np.concatenate([part.read(store, name, rows) for part in parts], axis=-1)
@@ -212,6 +216,7 @@ def _told(
         "bands": [band.name for band in plan.bands],
         "band_families": [band.family for band in plan.bands],
         "folds": [fold.name for fold in make_folds(plan.options, group.layout)],
+        "runs": [[name, n_trs] for name, n_trs in zip(group.layout.names, group.layout.n_trs, strict=True)],
         "alphas": list(plan.options.grid),
         "roi_names": subject.targets.attributes["roi_names"],
         "streams": subject.targets.attributes["streams"],

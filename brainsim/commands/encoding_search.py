@@ -14,6 +14,7 @@ from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
 if TYPE_CHECKING:
     from brainsim.encoding.best import SearchLog, SupportBest
     from brainsim.encoding.candidates import CandidatePool
+    from brainsim.encoding.chosen import KeptModels
     from brainsim.encoding.split import SplitScores
     from brainsim.variance.lattice import SubsetPlan
 
@@ -171,8 +172,10 @@ def search_pool(
     return Found(inputs, refined.pool, refined.bests, log, {"gain": asdict(refined.gain)})
 
 
-def split_bands(inputs: TaskInputs, gammas: np.ndarray, best: SupportBest) -> SplitScores:
-    """Split the score of what was chosen over the bands."""
+def split_bands(
+    inputs: TaskInputs, gammas: np.ndarray, best: SupportBest, *, kept: KeptModels | None = None
+) -> SplitScores:
+    """Split the score of what was chosen over the bands, and note the models where they are kept."""
     from brainsim.encoding.folds import index_folds
     from brainsim.encoding.split import split_scores
 
@@ -186,6 +189,7 @@ def split_bands(inputs: TaskInputs, gammas: np.ndarray, best: SupportBest) -> Sp
         folds=index_folds(inputs.folds, len(inputs.Y), nested=False),
         device=inputs.device,
         n_workers=inputs.n_workers,
+        kept=kept,
         progress=inputs.progress,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -10,6 +11,7 @@ from typing import Any, Unpack
 from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, read_options
 from brainsim.commands.encoding_plan import FIT_CANDIDATES, describe_layers, open_for_results, plan_encoding
 from brainsim.commands.encoding_run import Analysis, write_missing
+from brainsim.commands.fit_kept import check_kept_size, read_kept
 from brainsim.commands.fit_streams import summarise_fits
 from brainsim.commands.words import takes_words
 from brainsim.core.checks import check_node_name
@@ -62,6 +64,7 @@ def fit(
     dataset: str,
     store: Path | str = "store/brainsim.zarr",
     layer_curves: bool = True,
+    keep: Sequence[str] = (),
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -82,6 +85,9 @@ def fit(
         Store that holds the activations and the BOLD.
     layer_curves : bool
         Also score every layer alone.
+    keep : sequence of {"predictions", "band-predictions", "weights"}
+        What to store of the models beside their scores: the cross-validated prediction of every TR, the same band by
+        band, or each test run's dual weights and mixture. They are as large as the BOLD, times the bands or runs.
     words : EncodingWords
         Options shared with `partition`; see `EncodingOptions`.
     dry_run : bool
@@ -108,6 +114,7 @@ def fit(
     started = time.monotonic()
     check_node_name(name, what="the fit's name")
     options = read_options(words, verb="fit")
+    kept = read_kept(keep, options)
     if not options.n_candidates:
         options = replace(options, n_candidates=FIT_CANDIDATES)
     opened = open_for_results(store, dry_run=dry_run)
@@ -115,10 +122,11 @@ def fit(
     analysis = Analysis(
         kind="fit",
         paths={subject.name: f"fits/{name}/{dataset}/{subject.name}" for subject in plan.subjects},
-        options={"layer_curves": layer_curves},
+        options={"layer_curves": layer_curves, **({"keep": list(kept)} if kept else {})},
         describe={"layers": describe_layers(plan.layers)},
         wants_layers=layer_curves,
     )
+    check_kept_size(opened, plan, kept)
     done = write_missing(opened, plan, analysis, overwrite=overwrite, dry_run=dry_run, progress=progress)
     rows, warnings = ([], []) if dry_run else summarise_fits(opened, plan, analysis.paths)
     for warning in warnings:

@@ -11,6 +11,7 @@ from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_region
 
 if TYPE_CHECKING:
     from brainsim.encoding.candidates import CandidatePool
+    from brainsim.encoding.chosen import KeptModels
 
 
 def compute_fit(inputs: TaskInputs) -> TaskNumbers:
@@ -23,7 +24,8 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
     else:
         found = search_pool(inputs, fit_pool(inputs), band_groups=[0] * len(inputs.Ks), masks=[1], label="fit")
         best = found.best_of(1)
-        split = split_bands(inputs, found.gammas, best)
+        kept = _kept_models(inputs, found.gammas)
+        split = split_bands(inputs, found.gammas, best, kept=kept)
         numbers = TaskNumbers(
             values={
                 "r2": best.r2.mean(dim=0).cpu().numpy(),
@@ -33,6 +35,7 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
                 "split_r2": split.r2,
                 "weight": split.weight,
                 "alpha_index": best.alpha.cpu().numpy().astype(np.int16),
+                **kept.arrays,
             },
             at_edge=edge_shares(best, len(options.grid)),
             log=found.log,
@@ -44,6 +47,15 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
     if len(inputs.layer_Ks):
         numbers.values["layer_r2"] = _layer_curves(inputs)
     return numbers
+
+
+def _kept_models(inputs: TaskInputs, gammas: np.ndarray) -> KeptModels:
+    """Return where to note what the user wants to keep of the chosen models."""
+    from brainsim.encoding.chosen import KeptModels
+    from brainsim.encoding.folds import index_folds
+
+    folds = index_folds(inputs.folds, len(inputs.Y), nested=False)
+    return KeptModels(inputs.task.analysis.get("keep", ()), folds, gammas, inputs.Y.shape[1])
 
 
 def _hyper_gradient(inputs: TaskInputs) -> TaskNumbers:

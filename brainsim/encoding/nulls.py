@@ -26,9 +26,9 @@ from brainsim.core.progress import SILENT, Progress
 from brainsim.core.runs import RunLayout
 from brainsim.core.seeds import named_rng
 from brainsim.encoding.best import SupportBest
+from brainsim.encoding.chosen import chosen_groups
 from brainsim.encoding.folds import Factor, FoldIndex, factorise
 from brainsim.encoding.search import mix_kernels, single_threaded
-from brainsim.encoding.split import chosen_groups
 
 # Bytes of null data sets in memory at once, per worker.
 BLOCK_BYTES = 128 * 2**20

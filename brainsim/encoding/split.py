@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from brainsim.compute.threads import map_in_order
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.best import SupportBest
-from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets, factorise, training_weights
-from brainsim.encoding.search import mix_kernels, single_threaded
+from brainsim.encoding.chosen import KeptModels, RefittedModels, chosen_groups, refit_chosen
+from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets
+from brainsim.encoding.search import single_threaded
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,6 @@ class SplitScores:
     weight: np.ndarray
 
 
-def chosen_groups(best: SupportBest) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Yield each chosen (candidate, alpha) with the (n_folds, n_targets) mask of where it was chosen."""
-    key = best.candidate.long() * (int(best.alpha.max()) + 1) + best.alpha.long()
-    key[best.candidate < 0] = -1
-    for value in torch.unique(key[key >= 0]):
-        mask = key == value
-        fold, target = (int(i[0]) for i in torch.nonzero(mask, as_tuple=True))
-        yield int(best.candidate[fold, target]), int(best.alpha[fold, target]), mask
-
-
 def split_scores(
     Ks: Sequence[np.ndarray],
     Y: np.ndarray,
@@ -54,6 +45,7 @@ def split_scores(
     folds: FoldIndex,
     device: str = "cpu",
     n_workers: int = 1,
+    kept: KeptModels | None = None,
     progress: Progress = SILENT,
 ) -> SplitScores:
     """Refit what was chosen, fold by fold, and split its test score over the bands.
@@ -72,6 +64,8 @@ def split_scores(
         What the search chose.
     n_workers : int
         Candidates refitted at once.
+    kept : KeptModels, optional
+        Where the models are noted that are refitted.
     """
     n_bands, n_targets = gammas.shape[1], Y.shape[1]
     batch = batch_targets(Y, folds, device=device)
@@ -81,18 +75,16 @@ def split_scores(
     def split_one(group: tuple[int, int, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return, per fold, the targets that chose this candidate and alpha, and their parts."""
         candidate, alpha, mask = group
+        parts = []
         with torch.inference_mode():
-            columns = torch.nonzero(mask.any(dim=0))[:, 0]
-            K = mix_kernels(Ks, gammas[candidate], device=device)
-            factor = factorise(K, alphas[alpha], folds, n_targets=len(columns))
-            C = factor.G @ batch.Y[:, columns].to(factor.dtype)
-            parts = []
-            for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
-                at = mask[fold, columns]
-                dual = training_weights(C[:, at], factor, fold)
-                chosen = columns[at]
-                parts.append((chosen, _split_fold(Ks, gammas[candidate], dual, batch.select(chosen), folds, fold)))
-            return parts
+            gamma = gammas[candidate]
+            for models in refit_chosen(
+                Ks, batch, folds, gamma=gamma, alpha=alphas[alpha], candidate=candidate, mask=mask
+            ):
+                parts.append((models.targets, _split_fold(models, batch.select(models.targets), folds, n_bands)))
+                if kept is not None:
+                    kept.take(models)
+        return parts
 
     groups = list(chosen_groups(best))
     with single_threaded(), progress.task("split over bands", total=len(groups), unit="candidates") as task:
@@ -111,21 +103,15 @@ def split_scores(
     )
 
 
-def _split_fold(
-    Ks: Sequence[np.ndarray], gamma: np.ndarray, dual: torch.Tensor, batch: TargetBatch, folds: FoldIndex, fold: int
-) -> torch.Tensor:
-    """Return each band's part of one fold's R2, (n_bands, n_targets)."""
-    start, stop = folds.test[fold]
-    parts = torch.zeros((len(gamma), dual.shape[1]), dtype=torch.float64, device=dual.device)
-    predictions = {}
-    for band in np.flatnonzero(gamma).tolist():
-        K_rows = torch.as_tensor(np.asarray(Ks[band][start:stop]), device=dual.device, dtype=dual.dtype)
-        predictions[band] = float(gamma[band]) * (K_rows @ dual)  # (n_test, n_targets)
-    joint = torch.stack(list(predictions.values())).sum(dim=0)
-    mean = batch.mean[fold]
+def _split_fold(models: RefittedModels, batch: TargetBatch, folds: FoldIndex, n_bands: int) -> torch.Tensor:
+    """Return each band's part of one fold's R2, (n_bands, n_chosen)."""
+    start, stop = folds.test[models.fold]
+    parts = torch.zeros((n_bands, len(models.targets)), dtype=torch.float64, device=models.dual.device)
+    joint = torch.stack(list(models.bands.values())).sum(dim=0)
+    mean, total = batch.mean[models.fold], batch.total[models.fold].double()
     Y = batch.Y[start:stop] - mean
     # With predictions p about the fold's mean, R2 = 1 - |Y - p|^2 / |Y|^2 = sum_b <p_b, 2 Y - p> / |Y|^2.
-    for band, prediction in predictions.items():
-        share = mean / len(predictions)
-        parts[band] = ((prediction - share) * (2 * Y - (joint - mean))).sum(dim=0).double() / batch.total[fold].double()
+    for band, prediction in models.bands.items():
+        share = mean / len(models.bands)
+        parts[band] = ((prediction - share) * (2 * Y - (joint - mean))).sum(dim=0).double() / total
     return parts

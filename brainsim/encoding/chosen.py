@@ -1,0 +1,154 @@
+"""Turn what a search chose into the models themselves: dual weights, and predictions of each band on the test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from brainsim.encoding.best import SupportBest
+from brainsim.encoding.folds import FoldIndex, TargetBatch, factorise, training_weights
+from brainsim.encoding.search import mix_kernels
+
+# What of the models can be kept, and the arrays that hold it.
+KEEPABLE = {
+    "predictions": ("predicted",),
+    "band-predictions": ("band_predicted",),
+    "weights": ("dual_weights", "gamma_folds"),
+}
+
+
+@dataclass(frozen=True)
+class RefittedModels:
+    """Models of one fold that chose the same mixture and alpha.
+
+    Parameters
+    ----------
+    fold : int
+        The outer fold that training did not see.
+    candidate : int
+        The mixture.
+    targets : Tensor of int64, (n_chosen,)
+        Who chose it.
+    dual : Tensor, (n_rows, n_chosen)
+        Dual weights ``w``, zero on the rows left out; the prediction of any row is ``sum_b gamma_b K_b w``.
+    bands : dict of int to Tensor, (n_test, n_chosen)
+        Prediction of each band that has weight, on the fold's test rows; they sum to the joint one.
+    """
+
+    fold: int
+    candidate: int
+    targets: torch.Tensor
+    dual: torch.Tensor
+    bands: dict[int, torch.Tensor]
+
+
+def chosen_groups(best: SupportBest) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield each chosen (candidate, alpha) with the (n_folds, n_targets) mask of where it was chosen."""
+    key = best.candidate.long() * (int(best.alpha.max()) + 1) + best.alpha.long()
+    key[best.candidate < 0] = -1
+    for value in torch.unique(key[key >= 0]):
+        mask = key == value
+        fold, target = (int(i[0]) for i in torch.nonzero(mask, as_tuple=True))
+        yield int(best.candidate[fold, target]), int(best.alpha[fold, target]), mask
+
+
+def refit_chosen(
+    Ks: Sequence[np.ndarray],
+    batch: TargetBatch,
+    folds: FoldIndex,
+    *,
+    gamma: np.ndarray,
+    alpha: float,
+    candidate: int,
+    mask: torch.Tensor,
+) -> Iterator[RefittedModels]:
+    """Refit one mixture and alpha for the folds and targets that chose it, fold by fold, from one factorisation.
+
+    Parameters
+    ----------
+    Ks : sequence of ndarray, n_bands of (n_rows, n_rows)
+        Kernels as in the search.
+    batch : TargetBatch
+        All targets.
+    gamma : ndarray, (n_bands,)
+        The mixture.
+    mask : Tensor of bool, (n_folds, n_targets)
+        Where it was chosen.
+    """
+    columns = torch.nonzero(mask.any(dim=0))[:, 0]
+    K = mix_kernels(Ks, gamma, device=str(batch.Y.device))
+    factor = factorise(K, alpha, folds, n_targets=len(columns))
+    C = factor.G @ batch.Y[:, columns].to(factor.dtype)
+    for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
+        at = mask[fold, columns]
+        dual = training_weights(C[:, at], factor, fold)
+        rows = slice(*folds.test[fold])
+        bands = {
+            band: float(gamma[band]) * (torch.as_tensor(np.asarray(Ks[band][rows])).to(dual) @ dual)
+            for band in np.flatnonzero(gamma).tolist()
+        }
+        yield RefittedModels(fold, candidate, columns[at], dual, bands)
+
+
+class KeptModels:
+    """Arrays that hold what is kept of the chosen models.
+
+    Parameters
+    ----------
+    what : sequence of str
+        Names of `KEEPABLE`.
+    folds : FoldIndex
+        Outer folds.
+    gammas : ndarray, (n_candidates, n_bands)
+        The pool's mixtures.
+    n_targets : int
+        Number of targets.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray of float32
+        ``predicted`` (n_rows, n_targets): every row by the model that did not see its fold. ``band_predicted``
+        (n_rows, n_bands, n_targets): its parts, which sum to it. ``dual_weights`` (n_rows, n_folds, n_targets) and
+        ``gamma_folds`` (n_folds, n_bands, n_targets): the model of fold f predicts ``sum_b gamma_b K_b w``. NaN where
+        no model was chosen, and in rows that no fold tests.
+    """
+
+    def __init__(self, what: Sequence[str], folds: FoldIndex, gammas: np.ndarray, n_targets: int) -> None:
+        n_bands = gammas.shape[1]
+        shapes = {
+            "predicted": (folds.n_rows, n_targets),
+            "band_predicted": (folds.n_rows, n_bands, n_targets),
+            "dual_weights": (folds.n_rows, folds.n_folds, n_targets),
+            "gamma_folds": (folds.n_folds, n_bands, n_targets),
+        }
+        names = [name for word in what for name in KEEPABLE[word]]
+        self._folds, self._gammas = folds, gammas
+        self.arrays = {name: np.full(shapes[name], np.nan, np.float32) for name in names}
+
+    def take(self, models: RefittedModels) -> None:
+        """Note models; those of other folds and targets may be noted at the same time."""
+        targets, fold = models.targets.cpu().numpy(), models.fold
+        rows = slice(*self._folds.test[fold])
+        if "predicted" in self.arrays:
+            joint = torch.stack(list(models.bands.values())).sum(dim=0)
+            self.arrays["predicted"][rows, targets] = joint.float().cpu().numpy()
+        if "band_predicted" in self.arrays:
+            self.arrays["band_predicted"][rows, :, targets] = 0
+            for band, prediction in models.bands.items():
+                self.arrays["band_predicted"][rows, band, targets] = prediction.float().cpu().numpy()
+        if "dual_weights" in self.arrays:
+            self.arrays["dual_weights"][:, fold, targets] = models.dual.float().cpu().numpy()
+            self.arrays["gamma_folds"][fold, :, targets] = self._gammas[models.candidate]
+
+
+def kept_bytes(what: Sequence[str], *, n_rows: int, n_folds: int, n_bands: int, n_targets: int) -> int:
+    """Return what `KeptModels` holds, in bytes."""
+    per_target = {
+        "predictions": n_rows,
+        "band-predictions": n_rows * n_bands,
+        "weights": n_folds * (n_rows + n_bands),
+    }
+    return 4 * n_targets * sum(per_target[word] for word in what)
