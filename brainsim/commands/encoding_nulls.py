@@ -21,11 +21,11 @@ def add_nulls(
     inputs: TaskInputs,
     numbers: TaskNumbers,
     *,
-    joint: SupportBest | None,
-    families: SubsetPlan | None,
-    price: float,
+    joint: SupportBest | None = None,
+    families: SubsetPlan | None = None,
+    price: float = 0.0,
 ) -> None:
-    """Add p values and the null means of regions to a task's numbers.
+    """Add p values and the null means of regions to a task's numbers, where nulls are asked for.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ def add_nulls(
     price : float
         What each family costs in the competition.
     """
+    if not inputs.task.options.n_nulls:
+        return
     from brainsim.encoding.folds import index_folds
     from brainsim.encoding.nulls import ChosenModels, Predictors, draw_shifts, score_nulls
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers
+from brainsim.commands.encoding_tasks import TaskInputs
 
 if TYPE_CHECKING:
     from brainsim.encoding.best import SearchLog, SupportBest
     from brainsim.encoding.candidates import CandidatePool
     from brainsim.encoding.chosen import KeptModels
     from brainsim.encoding.split import SplitScores
-    from brainsim.variance.lattice import SubsetPlan
 
 # A target whose best alpha is the largest one is saturated only if it is explained at all: noise wants infinity.
 EXPLAINED_R2 = 0.01
@@ -65,21 +64,6 @@ class Found:
             return
         for mask in masks:
             yield mask, self._search_with_himalaya(mask)
-
-    def add_nulls(
-        self,
-        inputs: TaskInputs,
-        numbers: TaskNumbers,
-        *,
-        joint: SupportBest | None = None,
-        families: SubsetPlan | None = None,
-        price: float = 0.0,
-    ) -> None:
-        """Add p values and the null means of regions to a task's numbers, where nulls are asked for."""
-        if inputs.task.options.n_nulls:
-            from brainsim.commands.encoding_nulls import add_nulls
-
-            add_nulls(self, inputs, numbers, joint=joint, families=families, price=price)
 
     def _search_with_himalaya(self, mask: int) -> SupportBest:
         import torch

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsim.commands.encoding_nulls import add_nulls
 from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
 from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 
@@ -42,7 +43,7 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
             is_scored=torch.isfinite(best.r2).all(dim=0).cpu().numpy(),
             notes=found.notes,
         )
-        found.add_nulls(inputs, numbers)
+        add_nulls(found, inputs, numbers)
     numbers.sums["r2_folds"] = sum_regions(numbers.values["r2_folds"], inputs.regions)
     if len(inputs.layer_Ks):
         numbers.values["layer_r2"] = _layer_curves(inputs)

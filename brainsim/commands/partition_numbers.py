@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsim.commands.encoding_nulls import add_nulls
 from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
 from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 from brainsim.core.errors import InvalidValueError
@@ -51,7 +52,7 @@ def compute_partition(inputs: TaskInputs) -> TaskNumbers:
         sums={"subset_r2": sums, "product": sum_regions(product, inputs.regions)},
         notes=found.notes,
     )
-    found.add_nulls(inputs, numbers, joint=joint, families=plan, price=price)
+    add_nulls(found, inputs, numbers, joint=joint, families=plan, price=price)
     return numbers
 
 
