@@ -43,7 +43,8 @@ def build_goal(
     """Build a system's network with its starting weights on its device, and what it is to learn."""
     import torch
 
-    from brainsim.models.loading import build_network, find_device
+    from brainsim.models.loading import find_device
+    from brainsim.models.network import build_network
     from brainsim.models.networks.flow import FlowActionNetwork, FlowNetwork
     from brainsim.training.goals import ActionGoal, FlowGoal
 
@@ -76,7 +77,7 @@ def _flow_row(row: ModelRow) -> str:
 def _fill_flow(module: nn.Module, row: ModelRow, checkpoint: Path) -> None:
     from brainsim.models.catalogue import find_row
     from brainsim.models.checkpoints import fill_network, read_checkpoint
-    from brainsim.models.loading import build_network
+    from brainsim.models.network import build_network
 
     name = _flow_row(row)
     state = build_network(find_row(name)).convert(read_checkpoint(checkpoint))
@@ -87,7 +88,8 @@ def _start_resnet(module: nn.Module, start: str) -> None:
     """Fill a ResNet-18, or the one on top of a flow network, with an object classifier's weights."""
     from brainsim.models.catalogue import find_row
     from brainsim.models.checkpoints import read_checkpoint
-    from brainsim.models.loading import build_network, fetch_weights
+    from brainsim.models.loading import fetch_weights
+    from brainsim.models.network import build_network
     from brainsim.training.saving import start_from_imagenet
 
     row = find_row(OBJECT_ROW)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from brainsim.core.errors import CheckpointError
-from brainsim.models.keys import checkpoint_files
 from brainsim.models.network import State
+from brainsim.models.weight_files import checkpoint_files
 
 # Where training scripts put the state dict among their other records, most specific first.
 CONTAINERS = ("model_state_dict", "state_dict", "MODEL_STATE", "model", "module")

@@ -17,7 +17,8 @@ from PIL import Image
 import brainsim
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError, UnknownNameError
 from brainsim.models.catalogue import find_row
-from brainsim.models.loading import build_network, load_model
+from brainsim.models.loading import load_model
+from brainsim.models.network import build_network
 from brainsim.training import running
 from brainsim.training.saving import start_from_imagenet
 

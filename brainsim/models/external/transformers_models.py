@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
-from brainsim.models.keys import checkpoint_files, digest_checkpoint
 from brainsim.models.rows import ModelRow, ProtocolSpec, WeightsSource
+from brainsim.models.weight_files import checkpoint_files, digest_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
