@@ -157,7 +157,8 @@ def fill_network(module: nn.Module, state: State, *, name: str, source: str) -> 
     not_finite = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if not_finite:
         raise CheckpointError(f"the weights in {source} hold NaN or infinity in {_list(not_finite)}.")
-    module.load_state_dict({**{n: own[n] for n in optional}, **state})
+    own.update(state)  # not a new dict: some of torchvision's networks ask for the versions that come with this one
+    module.load_state_dict(own)
 
 
 def _list(items: list[str]) -> str:

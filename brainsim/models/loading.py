@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from brainsim.core.errors import CheckpointError, DeviceError, InvalidValueError
@@ -266,7 +268,7 @@ def fetch_weights(network: Network, row: ModelRow) -> State:
         return network.fetch()
     except CheckpointError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise CheckpointError(
             f"the public weights of {row.name} ({row.weights.kind}: {row.weights.identifier}) could not be fetched "
