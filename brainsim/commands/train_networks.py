@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import CheckpointError, InvalidValueError
 from brainsim.core.seeds import named_seed
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from brainsim.models.network import State
+    from brainsim.models.network import Network, State
     from brainsim.models.rows import ModelRow
     from brainsim.training.goals import Goal
     from brainsim.training.recipes import Recipe
@@ -88,13 +88,22 @@ def _start_resnet(module: nn.Module, start: str) -> None:
     """Fill a ResNet-18, or the one on top of a flow network, with an object classifier's weights."""
     from brainsim.models.catalogue import find_row
     from brainsim.models.checkpoints import read_checkpoint
-    from brainsim.models.loading import fetch_weights
     from brainsim.models.network import build_network
     from brainsim.training.saving import start_from_imagenet
 
     row = find_row(OBJECT_ROW)
     network = build_network(row)
-    state: State = fetch_weights(network, row) if start == "imagenet" else read_checkpoint(Path(start))
+    state: State = _fetch_start(network, row) if start == "imagenet" else read_checkpoint(Path(start))
     source = row.weights.identifier if start == "imagenet" else start
     resnet = getattr(module, "flow_classifier", module)
     start_from_imagenet(resnet, network.convert(state), source=source)
+
+
+def _fetch_start(network: Network, row: ModelRow) -> State:
+    from brainsim.models.loading import fetch_weights
+
+    try:
+        return fetch_weights(network, row)
+    except CheckpointError as error:
+        hint = f"fetch {row.weights.files[0]} elsewhere and pass it with --start PATH, or --start random"
+        raise CheckpointError(error.message, hint=hint) from error

@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -145,7 +145,7 @@ def fill_network(module: nn.Module, state: State, *, name: str, source: str) -> 
         if n in state and state[n].shape != own[n].shape
     ]
     wrong = [
-        f"{len(items)} {what}: {_list(items)}"
+        f"{len(items)} {what}: {list_names(items)}"
         for what, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if items
     ]
@@ -156,11 +156,12 @@ def fill_network(module: nn.Module, state: State, *, name: str, source: str) -> 
         )
     not_finite = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if not_finite:
-        raise CheckpointError(f"the weights in {source} hold NaN or infinity in {_list(not_finite)}.")
+        raise CheckpointError(f"the weights in {source} hold NaN or infinity in {list_names(not_finite)}.")
     own.update(state)  # not a new dict: some of torchvision's networks ask for the versions that come with this one
     module.load_state_dict(own)
 
 
-def _list(items: list[str]) -> str:
+def list_names(items: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
     more = f" and {len(items) - N_LISTED} more" if len(items) > N_LISTED else ""
     return ", ".join(items[:N_LISTED]) + more

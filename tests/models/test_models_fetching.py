@@ -165,6 +165,25 @@ def test_videomae_by_its_id_has_the_biases_of_the_published_names(tmp_path: Path
     assert model.weights_digest == load_model(row, checkpoint=tmp_path).weights_digest
 
 
+def test_videomae_by_its_id_is_never_loaded_in_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file
+    from transformers import VideoMAEModel
+
+    config = VideoMAEConfig(
+        image_size=64, hidden_size=48, num_attention_heads=3, intermediate_size=192, use_mean_pooling=False
+    )
+    seeded(lambda: VideoMAEModel(config)).save_pretrained(tmp_path)
+    path, row = tmp_path / "model.safetensors", hub_row("videomae-base-tiny", str(tmp_path))
+    capfd.readouterr()
+    load_model(row)
+    assert capfd.readouterr() == ("", "")
+    state = load_file(path)
+    del state["encoder.layer.2.attention.attention.q_bias"]
+    save_file({**state, "surplus": torch.zeros(2)}, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"1 missing: encoder\.layer\.2\.\S+; 1 unexpected: surplus"):
+        load_model(row)
+
+
 def test_damaged_files_of_a_cache_are_one_sentence(tmp_path: Path) -> None:
     VideoMAEConfig(image_size=64, hidden_size=48).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
