@@ -144,24 +144,25 @@ def fill_network(module: nn.Module, state: State, *, name: str, source: str) -> 
         for n in own
         if n in state and state[n].shape != own[n].shape
     ]
-    wrong = [
-        f"{len(items)} {what}: {list_names(items)}"
-        for what, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if items
-    ]
+    wrong = tell_misfits(missing, unexpected, shapes)
     if wrong:
         raise CheckpointError(
-            f"the weights in {source} do not fit {name} ({len(own)} names): {'; '.join(wrong)}.",
+            f"the weights in {source} do not fit {name} ({len(own)} names): {wrong}.",
             hint=f"brainsim models show {name}",
         )
     not_finite = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if not_finite:
-        raise CheckpointError(f"the weights in {source} hold NaN or infinity in {list_names(not_finite)}.")
+        raise CheckpointError(f"the weights in {source} hold NaN or infinity in {_list(not_finite)}.")
     own.update(state)  # not a new dict: some of torchvision's networks ask for the versions that come with this one
     module.load_state_dict(own)
 
 
-def list_names(items: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
+def tell_misfits(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
+    """Return which names do not fit, in words; empty where all do."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+    return "; ".join(f"{len(items)} {what}: {_list(items)}" for what, items in kinds if items)
+
+
+def _list(items: Sequence[str]) -> str:
     more = f" and {len(items) - N_LISTED} more" if len(items) > N_LISTED else ""
     return ", ".join(items[:N_LISTED]) + more

@@ -36,22 +36,16 @@ def load_pretrained(
     CheckpointError
         Weights that are missing, unexpected or of another shape: transformers itself only warns.
     """
-    from brainsim.models.checkpoints import list_names
+    from brainsim.models.checkpoints import tell_misfits
 
     with quiet():
         model, record = model_class.from_pretrained(source, output_loading_info=True, **options)
     missing = sorted(record["missing_keys"])
     unexpected = sorted(k for k in record["unexpected_keys"] if not any(fnmatchcase(k, p) for p in dropped))
     misshapen = sorted(str(k[0] if isinstance(k, tuple) else k) for k in record["mismatched_keys"])
-    wrong = [
-        f"{len(keys)} {what}: {list_names(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if keys
-    ]
+    wrong = tell_misfits(missing, unexpected, misshapen)
     if wrong:
-        raise CheckpointError(
-            f"the weights do not fit {name}: {'; '.join(wrong)}.", hint=f"brainsim models show {name}"
-        )
+        raise CheckpointError(f"the weights do not fit {name}: {wrong}.", hint=f"brainsim models show {name}")
     loaded: dict[str, Tensor] = model.state_dict()
     return loaded
 
