@@ -52,7 +52,7 @@ print(json.dumps({
 }))
 """
 # About twice what was measured (docs/systems.md, "What one clip costs").
-PEAK_GIB = 4.0
+PEAK_GIB = 3.0
 
 
 @pytest.fixture(scope="module")
