@@ -225,7 +225,8 @@ def extract(
         plan = tuple(plans.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
-    n_bytes, slow = 0, ()
+    n_bytes = 0
+    slow: tuple[str, ...] = ()
     if todo:
         from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
 

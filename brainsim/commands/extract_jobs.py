@@ -17,7 +17,8 @@ from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_b
 from brainsim.models import MODELS, ModelRow, find_row, weights_key
 from brainsim.models.catalogue import UNTRAINED
 from brainsim.models.external import explain_module, is_external
-from brainsim.models.keys import checkpoint_files, choose_precision
+from brainsim.models.keys import choose_precision
+from brainsim.models.weight_files import checkpoint_files
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
 from brainsim.store import Store
 

@@ -21,8 +21,11 @@ class ModelsSummary:
     Parameters
     ----------
     models : tuple of dict
-        One per row: name, family, kind, trained_to_give, training_set, accuracy_percent (None where none is published),
-        n_layers, n_frames, frame_stride, size (height, width in px), weights (kind), weights_identifier, licence.
+        One per row, with all that it holds: name, family, kind, trained_to_give, training_set, accuracy_percent (None
+        where none is published), n_layers, n_frames, frame_stride, size (height, width in px), mean, std, weights
+        (kind), weights_identifier, weights_files (what `--checkpoint` reads), licence, citation, accuracy (percent,
+        task, source), taps, tap_sets, options, notes, the name of its untrained control, and protocols, as in
+        `ModelSummary`.
     others : tuple of str
         How any other model is named: an example and what it stands for.
     controls : str
@@ -41,8 +44,7 @@ class ModelSummary:
     Parameters
     ----------
     model : dict
-        Everything its row holds: as in `ModelsSummary`, and mean and std, accuracy (percent, task, source), citation,
-        notes, weights with the files that `--checkpoint` reads, the tap sets, and the name of its untrained control.
+        Everything else that its row holds, as in `ModelsSummary`.
     protocols : tuple of dict
         One per protocol: what the network is shown, masks, and notes.
     layers : tuple of dict
@@ -77,7 +79,8 @@ def models_list(family: str | None = None, *, untrained: bool = False) -> Models
     rows = sorted(MODELS.values(), key=lambda row: row.weights.kind == "random")  # full systems before their twins
     rows += controls if untrained or family in {row.family for row in controls} else []
     chosen = [row for row in rows if family in (None, row.family)]
-    return ModelsSummary(tuple(_overview(row) for row in chosen), tuple(tell_sources()), _CONTROLS)
+    models = tuple({**_tell(row), "protocols": list(_protocols(row))} for row in chosen)
+    return ModelsSummary(models, tuple(tell_sources()), _CONTROLS)
 
 
 def models_show(
@@ -111,13 +114,13 @@ def models_show(
     if modules and row.modules:
         row = replace(row, taps=tuple(row.modules))
     return ModelSummary(
-        model=_overview(row) | _details(row),
-        protocols=tuple(_protocol(name, spec) for name, spec in row.protocols.items()),
+        model=_tell(row),
+        protocols=_protocols(row),
         layers=_layers(row, protocol=protocol, tap=tap) if layers else (),
     )
 
 
-def _overview(row: ModelRow) -> dict[str, Any]:
+def _tell(row: ModelRow) -> dict[str, Any]:
     shown = row.input
     return {
         "name": row.name,
@@ -134,13 +137,8 @@ def _overview(row: ModelRow) -> dict[str, Any]:
         "weights": row.weights.kind,
         "weights_identifier": row.weights.identifier,
         "licence": row.licence,
-    }
-
-
-def _details(row: ModelRow) -> dict[str, Any]:
-    return {
-        "mean": list(row.input.mean),
-        "std": list(row.input.std),
+        "mean": list(shown.mean),
+        "std": list(shown.std),
         "accuracy": _accuracy(row.accuracy) if row.accuracy else None,
         "citation": row.citation,
         "weights_files": list(row.weights.files),
@@ -154,6 +152,10 @@ def _details(row: ModelRow) -> dict[str, Any]:
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     return {"percent": accuracy.percent, "task": accuracy.task, "source": accuracy.source}
+
+
+def _protocols(row: ModelRow) -> tuple[dict[str, Any], ...]:
+    return tuple(_protocol(name, spec) for name, spec in row.protocols.items())
 
 
 def _protocol(name: str, spec: ProtocolSpec) -> dict[str, Any]:

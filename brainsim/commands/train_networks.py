@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import CheckpointError, InvalidValueError
 from brainsim.core.seeds import named_seed
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from brainsim.models.network import State
+    from brainsim.models.network import Network, State
     from brainsim.models.rows import ModelRow
     from brainsim.training.goals import Goal
     from brainsim.training.recipes import Recipe
@@ -43,7 +43,8 @@ def build_goal(
     """Build a system's network with its starting weights on its device, and what it is to learn."""
     import torch
 
-    from brainsim.models.loading import build_network, find_device
+    from brainsim.models.loading import find_device
+    from brainsim.models.network import build_network
     from brainsim.models.networks.flow import FlowActionNetwork, FlowNetwork
     from brainsim.training.goals import ActionGoal, FlowGoal
 
@@ -76,7 +77,7 @@ def _flow_row(row: ModelRow) -> str:
 def _fill_flow(module: nn.Module, row: ModelRow, checkpoint: Path) -> None:
     from brainsim.models.catalogue import find_row
     from brainsim.models.checkpoints import fill_network, read_checkpoint
-    from brainsim.models.loading import build_network
+    from brainsim.models.network import build_network
 
     name = _flow_row(row)
     state = build_network(find_row(name)).convert(read_checkpoint(checkpoint))
@@ -87,12 +88,22 @@ def _start_resnet(module: nn.Module, start: str) -> None:
     """Fill a ResNet-18, or the one on top of a flow network, with an object classifier's weights."""
     from brainsim.models.catalogue import find_row
     from brainsim.models.checkpoints import read_checkpoint
-    from brainsim.models.loading import build_network, fetch_weights
+    from brainsim.models.network import build_network
     from brainsim.training.saving import start_from_imagenet
 
     row = find_row(OBJECT_ROW)
     network = build_network(row)
-    state: State = fetch_weights(network, row) if start == "imagenet" else read_checkpoint(Path(start))
+    state: State = _fetch_start(network, row) if start == "imagenet" else read_checkpoint(Path(start))
     source = row.weights.identifier if start == "imagenet" else start
     resnet = getattr(module, "flow_classifier", module)
     start_from_imagenet(resnet, network.convert(state), source=source)
+
+
+def _fetch_start(network: Network, row: ModelRow) -> State:
+    from brainsim.models.loading import fetch_weights
+
+    try:
+        return fetch_weights(network, row)
+    except CheckpointError as error:
+        hint = f"fetch {row.weights.files[0]} elsewhere and pass it with --start PATH, or --start random"
+        raise CheckpointError(error.message, hint=hint) from error

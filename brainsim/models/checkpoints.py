@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from brainsim.core.errors import CheckpointError
-from brainsim.models.keys import checkpoint_files
 from brainsim.models.network import State
+from brainsim.models.weight_files import checkpoint_files
 
 # Where training scripts put the state dict among their other records, most specific first.
 CONTAINERS = ("model_state_dict", "state_dict", "MODEL_STATE", "model", "module")
@@ -144,22 +144,25 @@ def fill_network(module: nn.Module, state: State, *, name: str, source: str) -> 
         for n in own
         if n in state and state[n].shape != own[n].shape
     ]
-    wrong = [
-        f"{len(items)} {what}: {_list(items)}"
-        for what, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if items
-    ]
+    wrong = tell_misfits(missing, unexpected, shapes)
     if wrong:
         raise CheckpointError(
-            f"the weights in {source} do not fit {name} ({len(own)} names): {'; '.join(wrong)}.",
+            f"the weights in {source} do not fit {name} ({len(own)} names): {wrong}.",
             hint=f"brainsim models show {name}",
         )
     not_finite = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if not_finite:
         raise CheckpointError(f"the weights in {source} hold NaN or infinity in {_list(not_finite)}.")
-    module.load_state_dict({**{n: own[n] for n in optional}, **state})
+    own.update(state)  # not a new dict: some of torchvision's networks ask for the versions that come with this one
+    module.load_state_dict(own)
 
 
-def _list(items: list[str]) -> str:
+def tell_misfits(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
+    """Return which names do not fit, in words; empty where all do."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+    return "; ".join(f"{len(items)} {what}: {_list(items)}" for what, items in kinds if items)
+
+
+def _list(items: Sequence[str]) -> str:
     more = f" and {len(items) - N_LISTED} more" if len(items) > N_LISTED else ""
     return ", ".join(items[:N_LISTED]) + more

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from brainsim.core.checks import check_choice
-from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
-from brainsim.core.provenance import digest, digest_file
+from brainsim.core.errors import CheckpointError, InvalidValueError
 from brainsim.models.catalogue import find_row
 from brainsim.models.rows import PRECISIONS, ModelRow
+from brainsim.models.weight_files import digest_checkpoint
 
 # Part of the key of random weights: how random_weights.py draws them.
 RANDOM_RECIPE = "fan-in-1"
@@ -106,28 +106,3 @@ def weights_key(
     if row.protocol(protocol).random_mask:
         key["mask_seed"] = seed
     return key
-
-
-def checkpoint_files(path: Path) -> list[Path]:
-    """Return the weight files of a checkpoint: the file itself, or those of a transformers folder.
-
-    Raises
-    ------
-    InputFileError
-        Nothing there, or a folder without weights.
-    """
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        raise InputFileError(f"no checkpoint at {path}.", hint="give --checkpoint a file, or a transformers folder")
-    for pattern in ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin"):
-        found = sorted(path.glob(pattern))
-        if found:
-            return found
-    raise InputFileError(f"{path} holds neither model.safetensors nor pytorch_model.bin; a transformers folder does.")
-
-
-def digest_checkpoint(path: Path) -> str:
-    """Return the SHA-256 of a checkpoint's bytes: of the file, or of a folder's weight files in order."""
-    files = checkpoint_files(path)
-    return digest_file(files[0]) if len(files) == 1 else digest([digest_file(f) for f in files])

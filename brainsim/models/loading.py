@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from torch import Tensor
 
-from brainsim.core.checks import check_choice
 from brainsim.core.errors import CheckpointError, DeviceError, InvalidValueError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
 from brainsim.core.seeds import named_seed
 from brainsim.models.catalogue import find_row
 from brainsim.models.checkpoints import fill_network, is_trained_as, read_checkpoint
+from brainsim.models.inputs import batch_shape, scale, show
 from brainsim.models.keys import choose_precision, choose_weights, weights_key
-from brainsim.models.network import Network, State
+from brainsim.models.network import Network, State, build_network, digest_state
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.precision import check_finite, check_precision, run_in_precision
 from brainsim.models.random_weights import draw_weights
-from brainsim.models.rows import PROTOCOLS, InputSpec, ModelRow, ProtocolSpec
+from brainsim.models.rows import InputSpec, ModelRow, ProtocolSpec
 from brainsim.models.taps import TapInfo, capture, trace_taps
 
 
@@ -95,11 +94,7 @@ class LoadedModel:
                 f"(n_clips, {', '.join(map(str, expected))})."
             )
         # A copy: a caller's array may be read-only, and is never changed.
-        x = torch.from_numpy(frames.copy()).to(self.device)
-        x = x.permute(0, 1, 4, 2, 3).to(torch.float32) / spec.divisor  # (B, T, 3, H, W)
-        mean = torch.tensor(spec.mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(spec.std, device=self.device).view(3, 1, 1)
-        return lay_out((x - mean) / std, spec.layout)
+        return show(scale(frames.copy(), spec, self.device), spec)
 
     def activations(self, frames: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return the outputs of layers for a batch of clips, from one forward pass.
@@ -139,17 +134,6 @@ class LoadedModel:
             outputs[name] = outputs[name].float()
             check_finite(outputs[name], precision=self.precision, name=self.row.name, layer=name)
         return {name: outputs[name] for name in names}
-
-
-def lay_out(x: Tensor, layout: str) -> Tensor:
-    """Return frames (B, T, 3, H, W) in one of the layouts of `rows.LAYOUTS`."""
-    if layout == "image":
-        return x[:, 0]  # (B, 3, H, W)
-    if layout == "channels-frames":
-        return x.transpose(1, 2).contiguous()  # (B, 3, T, H, W)
-    if layout == "stacked":
-        return x.transpose(1, 2).flatten(1, 2)  # (B, 3 T, H, W)
-    return x  # (B, T, 3, H, W)
 
 
 def load_model(
@@ -233,18 +217,6 @@ def tap_infos(name: str | ModelRow, *, protocol: str = "default", tap: str | Non
     return trace_taps(network, row.layers(tap), batch_shape(row.protocol(protocol).input))
 
 
-def build_network(row: ModelRow, protocol: str = "default") -> Network:
-    """Call the row's `load` function: the network as its library starts it."""
-    check_choice("protocol", protocol, PROTOCOLS)
-    module_name, _, function = row.load.partition(":")
-    return cast("Network", getattr(import_module(module_name), function)(row, protocol))
-
-
-def batch_shape(spec: InputSpec) -> tuple[int, ...]:
-    """Return the shape of one prepared clip, with a batch axis of 1."""
-    return tuple(lay_out(torch.empty(1, spec.n_frames, 3, *spec.size, device="meta"), spec.layout).shape)
-
-
 def find_device(device: str) -> torch.device:
     """Return the torch device of a name; "auto" takes a GPU where there is one.
 
@@ -296,22 +268,13 @@ def fetch_weights(network: Network, row: ModelRow) -> State:
         return network.fetch()
     except CheckpointError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise CheckpointError(
             f"the public weights of {row.name} ({row.weights.kind}: {row.weights.identifier}) could not be fetched "
             f"({reason}).",
             hint=f"fetch {' or '.join(row.weights.files)} elsewhere and pass it with --checkpoint PATH",
         ) from error
-
-
-def digest_state(module: nn.Module) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of a network's state dict, in order of name."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 @contextmanager

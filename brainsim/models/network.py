@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from brainsim.models.rows import TapLayout
+from brainsim.core.checks import check_choice
+from brainsim.models.rows import PROTOCOLS, ModelRow, TapLayout
 
 State = Mapping[str, Tensor]
 
@@ -55,3 +60,19 @@ class Network:
     def forward(self, batch: Tensor) -> None:
         """Run one forward pass; what it gives is read through taps."""
         (self.run or self.module)(batch)
+
+
+def build_network(row: ModelRow, protocol: str = "default") -> Network:
+    """Call the row's `load` function: the network as its library starts it."""
+    check_choice("protocol", protocol, PROTOCOLS)
+    module_name, _, function = row.load.partition(":")
+    return cast("Network", getattr(import_module(module_name), function)(row, protocol))
+
+
+def digest_state(module: nn.Module) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and bytes of a network's state dict, in order of name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

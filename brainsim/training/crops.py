@@ -1,4 +1,4 @@
-"""Turn decoded windows into what a network is shown: cropped, flipped, normalised, laid out."""
+"""Turn decoded windows into what a network learns from: cropped and flipped at random."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brainsim.models.loading import lay_out
-from brainsim.models.rows import InputSpec
 from brainsim.stimuli.frames import Size
 
 # Frames are decoded a little larger than they are shown, so that a crop can move: 256 px for 224.
@@ -49,16 +47,3 @@ def crop_at_random(frames: Tensor, size: Size, *, rng: np.random.Generator, flip
     flat = frames.flatten(1, 2)  # (n, n_frames * 3, height, width): one grid for all frames of a clip
     cropped = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return cropped.view(n, n_frames, 3, *size)
-
-
-def scale(frames: np.ndarray, spec: InputSpec, device: torch.device) -> Tensor:
-    """Return bytes over `divisor`: (n, n_frames, height, width, 3) uint8 -> (n, n_frames, 3, height, width)."""
-    on_device = torch.from_numpy(frames).to(device, non_blocking=True)
-    return on_device.permute(0, 1, 4, 2, 3).to(torch.float32) / spec.divisor
-
-
-def show(frames: Tensor, spec: InputSpec) -> Tensor:
-    """Return frames as a network takes them: normalised with the row's mean and standard deviation, laid out."""
-    mean = torch.tensor(spec.mean, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(spec.std, device=frames.device).view(3, 1, 1)
-    return lay_out((frames - mean) / std, spec.layout)

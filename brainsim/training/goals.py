@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brainsim.models.inputs import scale, show
 from brainsim.models.networks.flow import FlowActionNetwork, FlowNetwork
 from brainsim.models.rows import InputSpec
-from brainsim.training.crops import crop_at_random, scale, show
+from brainsim.training.crops import crop_at_random
 from brainsim.training.flow_losses import measure_endpoint_error, measure_flow_loss
 from brainsim.training.flow_truth import read_truth
 from brainsim.training.recipes import Recipe

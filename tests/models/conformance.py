@@ -21,7 +21,8 @@ from models_fakes import noise_frames, relative_error
 from torch import Tensor, nn
 
 from brainsim.models import LoadedModel, ModelRow, ProtocolSpec, find_row, load_model, tap_infos, weights_key
-from brainsim.models.loading import batch_shape, build_network, digest_state
+from brainsim.models.inputs import batch_shape
+from brainsim.models.network import build_network, digest_state
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.taps import trace_taps
 

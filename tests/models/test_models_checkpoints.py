@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -265,11 +266,17 @@ class Hostile:
         return (Path.touch, (self.target,))
 
 
-def test_hostile_pickle_does_not_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zip", "legacy", "plain-pickle", "folder"])
+def test_hostile_pickle_does_not_run(tmp_path: Path, kind: str) -> None:
     _, state = reference("cnn-static-object-tiny")
-    torch.save({"model": state, "extra": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pth")
-    with pytest.raises(CheckpointError, match=r"more than tensors and plain values \(it asks for getattr\)"):
-        load_model("cnn-static-object-tiny", checkpoint=tmp_path / "hostile.pth")
+    content = {"model": state, "extra": Hostile(tmp_path / "ran")}
+    path = tmp_path / ("pytorch_model.bin" if kind == "folder" else "hostile.pth")
+    if kind == "plain-pickle":
+        path.write_bytes(pickle.dumps({"extra": Hostile(tmp_path / "ran")}, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind != "legacy")
+    with pytest.raises(CheckpointError, match=r"more than tensors and plain values \(it asks for \S*getattr\)"):
+        load_model("cnn-static-object-tiny", checkpoint=tmp_path if kind == "folder" else path)
     assert not (tmp_path / "ran").exists()
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from brainsim.core.errors import CheckpointError, InvalidValueError
 from brainsim.models import LoadedModel, find_row, load_model
-from brainsim.models.loading import build_network
+from brainsim.models.network import build_network
 from brainsim.stimuli.frames import resize_frame
 
 NAME = "timm:test_resnet"

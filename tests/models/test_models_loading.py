@@ -108,26 +108,6 @@ def test_rows_without_public_weights_ask_for_a_file_at_once() -> None:
         assert "--checkpoint" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", ["cnn-static-object", "mae-base", "videomae-base"])
-def test_offline_the_error_names_the_file_and_the_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from brainsim.models import loading
-
-    def build_offline(row: object, protocol: str) -> object:
-        from dataclasses import replace
-
-        def fetch() -> None:
-            raise OSError("we cannot connect\nto the hub")
-
-        return replace(build(row, protocol), fetch=fetch)  # type: ignore[arg-type]  # row is a ModelRow
-
-    build = loading.build_network
-    monkeypatch.setattr(loading, "build_network", build_offline)
-    with pytest.raises(CheckpointError, match=r"could not be fetched \(we cannot connect\)") as caught:
-        load_model(name)
-    assert MODELS[name].weights.files[0] in str(caught.value.hint)
-    assert "--checkpoint" in str(caught.value.hint)
-
-
 def test_weights_key_tells_weights_networks_and_masks_apart(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"some weights")

@@ -58,6 +58,28 @@ def test_full_row_names_its_source_licence_training_set_and_weights(name: str) -
     assert set(row.protocols) == {"default", "study"}
 
 
+def test_listing_as_json_holds_the_nine_with_all_that_is_known_of_them() -> None:
+    program = [sys.executable, "-m", "brainsim", "models", "list", "--json"]
+    printed = subprocess.run(program, capture_output=True, text=True, check=True)
+    listed = {model["name"]: model for model in json.loads(printed.stdout)["models"]}
+    for name, family, n_layers in NINE:
+        model, row = listed[name], MODELS[name]
+        assert (model["family"], model["taps"]) == (family, list(row.taps))
+        assert len(model["taps"]) == n_layers
+        shown = row.input
+        assert (model["n_frames"], model["frame_stride"], model["size"]) == (
+            shown.n_frames, shown.frame_stride, list(shown.size)
+        )  # fmt: skip
+        assert (model["mean"], model["std"]) == (list(shown.mean), list(shown.std))
+        told = ("kind", "trained_to_give", "training_set", "licence", "citation", "weights_identifier", "weights_files")
+        assert all(model[what] for what in told), model
+        assert [protocol["protocol"] for protocol in model["protocols"]] == ["default", "study"]
+        assert model["untrained_control"] == f"{name}-untrained"
+    assert listed["mae-base-finetuned"]["accuracy"] == {
+        "percent": 83.66, "task": "ImageNet-1k, top-1, fine-tuned", "source": "facebookresearch/mae"
+    }  # fmt: skip
+
+
 def test_published_accuracies_name_their_source() -> None:
     published = {m["name"]: m["accuracy_percent"] for m in models_list().models if m["accuracy_percent"] is not None}
     assert published == {

@@ -17,7 +17,8 @@ from PIL import Image
 import brainsim
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError, UnknownNameError
 from brainsim.models.catalogue import find_row
-from brainsim.models.loading import build_network, load_model
+from brainsim.models.loading import load_model
+from brainsim.models.network import build_network
 from brainsim.training import running
 from brainsim.training.saving import start_from_imagenet
 
@@ -186,6 +187,17 @@ def test_a_file_of_weights_begins_a_training(actions: Path, tmp_path: Path) -> N
     assert from_file.recipe["start"].endswith("objects.pth")
     objects = torch.load(tmp_path / "objects.pth", weights_only=True)
     torch.testing.assert_close(weights(tmp_path / "a.pt")["conv1.weight"], objects["conv1.weight"], atol=1e-5, rtol=0)
+
+
+def test_where_imagenets_weights_cannot_be_fetched_file_and_option_are_named(
+    actions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match="could not be fetched") as caught:
+        train("cnn-static-action", actions, tmp_path / "a.pt")
+    assert "resnet18-f37072fd.pth" in str(caught.value.hint)
+    assert "--start PATH" in str(caught.value.hint)
+    assert not any(tmp_path.iterdir())
 
 
 def test_half_precision_learns_in_finite_numbers(actions: Path, tmp_path: Path) -> None:

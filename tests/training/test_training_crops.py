@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from brainsim.core.errors import InputFileError
+from brainsim.models.inputs import scale, show
 from brainsim.models.rows import InputSpec
 from brainsim.stimuli import open_stimulus, write_video
-from brainsim.training.crops import CROP_SHARE, crop_at_random, decoded_size, scale, show
+from brainsim.training.crops import CROP_SHARE, crop_at_random, decoded_size
 from brainsim.training.flow_truth import read_flo, read_truth, resize_flow
 from brainsim.training.windows import Source
 

@@ -57,6 +57,24 @@ def test_flow_tells_actions_that_single_frames_do_not(
     assert static.scores[0]["top1"] < chance + spread
 
 
+@pytest.mark.parametrize("system", ["cnn-flow-selfsup", "cnn-flow-action", "cnn-static-action"])
+def test_full_size_systems_are_trained_at_their_own_settings(system: str, tmp_path: Path) -> None:
+    """One short epoch at 224 px with the study's recipe; what it writes is a checkpoint of the system."""
+    videos = write_motion_classes(tmp_path / "clips", n_clips=2, n_frames=12)
+    options = {"videos": videos, "epochs": 1, "batch_size": 2, "window_step": 6, "device": "cpu"}
+    if system == "cnn-flow-action":
+        seed_state = load_model("cnn-flow-selfsup", random_weights=True).network.module.state_dict()
+        torch.save(seed_state, tmp_path / "flow.pt")
+        options["flow_checkpoint"] = tmp_path / "flow.pt"
+    if system != "cnn-flow-selfsup":
+        options["start"] = "random"
+    made = brainsim.train(system, out=tmp_path / "w.pt", **options)
+    assert np.isfinite(made.scores[0]["loss"])
+    model = load_model(system, checkpoint=made.checkpoint)
+    assert [tap.name for tap in model.taps] == list(model.row.taps)
+    assert all(not module.training for module in model.network.module.modules())
+
+
 def test_error_on_a_real_scene_is_reported(
     flow_training: TrainSummary, shared_dir: Path, record_property: Record
 ) -> None:

@@ -12,7 +12,8 @@ from brainsim.core.registry import suggest
 from brainsim.models.external.finding import find_taps
 from brainsim.models.external.layouts import Tokens, find_layouts
 from brainsim.models.external.tracing import Trace, trace_modules
-from brainsim.models.network import Network
+from brainsim.models.inputs import batch_shape
+from brainsim.models.network import Network, build_network
 from brainsim.models.rows import InputSpec, ModelRow
 
 
@@ -67,16 +68,12 @@ def build_anywhere(build: Callable[[], Network]) -> Network:
 
 def refused_modules(row: ModelRow) -> dict[str, str]:
     """Return the modules of an external model that cannot be tapped, with the reason."""
-    from brainsim.models.loading import build_network
-
     with torch.random.fork_rng(devices=[]):
         return _run(row.name, lambda: build_network(row), row.input)[1].refused
 
 
 def _run(name: str, build: Callable[[], Network], spec: InputSpec) -> tuple[Network, Trace, str]:
     """Build and trace on the meta device, or with zeros on the CPU where the network wants numbers."""
-    from brainsim.models.loading import batch_shape
-
     shape = batch_shape(spec)
     try:
         with torch.device("meta"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from brainsim.models.external.tracing import ModuleRun, Trace, run_once
+from brainsim.models.inputs import batch_shape
 from brainsim.models.network import Network
 from brainsim.models.rows import InputSpec, TapLayout
 
@@ -82,8 +83,6 @@ Probes = Mapping[str, Mapping[str, ModuleRun]]  # "height" | "width" | "time" ->
 
 
 def _probe(network: Network, spec: InputSpec, device: str) -> Probes:
-    from brainsim.models.loading import batch_shape
-
     height, width = spec.size
     larger = {"height": replace(spec, size=(2 * height, width)), "width": replace(spec, size=(height, 2 * width))}
     if spec.n_frames > 1 and spec.layout != "stacked":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError
+from brainsim.models.pretrained import quiet
 from brainsim.models.rows import InputSpec
 
 # Larger than any model's input, in both orientations: a processor that keeps proportions gives two sizes.
@@ -56,23 +55,6 @@ def read_input(name: str, source: str, config: Any) -> tuple[InputSpec, tuple[st
             f"{n_frames} consecutive frames of the movie: the configuration tells no stride (a model file can)"
         )
     return shown, tuple(notes)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from writing to the terminal for the length of a `with` block."""
-    import transformers
-
-    logging: Any = transformers.utils.logging
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _find_processor(name: str, source: str, *, is_video: bool) -> Any:

@@ -69,6 +69,7 @@ def _build(options: dict[str, Any]) -> Network:
     from brainsim.models.checkpoints import strip_prefixes
     from brainsim.models.external.heads import fit_heads
     from brainsim.models.network import Network
+    from brainsim.models.torch_cache import check_allowed
 
     name = options["model"]
     module: Any = timm.create_model(name, pretrained=False)
@@ -78,6 +79,8 @@ def _build(options: dict[str, Any]) -> Network:
         return fit_heads(module, strip_prefixes(state, ("module.", "_orig_mod.")), heads)
 
     def fetch() -> State:
+        if not module.pretrained_cfg.get("hf_hub_id") and module.pretrained_cfg.get("url"):
+            check_allowed(module.pretrained_cfg["url"])  # the hub's own loader asks by itself
         fetched: State = timm.create_model(name, pretrained=True).state_dict()
         return fetched
 

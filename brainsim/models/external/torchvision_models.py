@@ -64,7 +64,7 @@ def describe(rest: str) -> ModelRow:
 
 
 def load(row: ModelRow, protocol: str) -> Network:
-    """Build the model; its public weights come through torchvision's own loader."""
+    """Build the model; its public weights come from torchvision's address, through torch's cache."""
     from dataclasses import replace
 
     from brainsim.models.external.describing import build_anywhere
@@ -78,6 +78,7 @@ def _build(options: dict[str, Any]) -> Network:
     from brainsim.models.checkpoints import strip_prefixes
     from brainsim.models.external.heads import fit_heads, last_layer
     from brainsim.models.network import Network
+    from brainsim.models.torch_cache import fetch_file
 
     name, weights = options["model"], get_weight(options["weights"])
     module = get_model(name, weights=None, **_arguments(name, weights))
@@ -87,11 +88,7 @@ def _build(options: dict[str, Any]) -> Network:
         named = {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in strip_prefixes(state, ("module.",)).items()}
         return fit_heads(module, named, heads)
 
-    def fetch() -> State:
-        fetched: State = get_model(name, weights=weights, progress=False).state_dict()
-        return fetched
-
-    return Network(module, convert=convert, fetch=fetch)
+    return Network(module, convert=convert, fetch=lambda: fetch_file(weights.url))
 
 
 def _arguments(name: str, weights: Any) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainsim.core.errors import CheckpointError, InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
-from brainsim.models.keys import checkpoint_files, digest_checkpoint
+from brainsim.models.pretrained import load_pretrained
 from brainsim.models.rows import ModelRow, ProtocolSpec, WeightsSource
+from brainsim.models.weight_files import checkpoint_files, digest_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,6 +171,7 @@ def _build(name: str, source: str, config: Any, shown: InputSpec) -> Network:
     arguments = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
     module = model_class(config, **arguments).float()
     more = _more_inputs(module, config, shown)
+    options: dict[str, Any] = {"name": name, "dropped": HEADS, "config": config, **arguments}
 
     def run(batch: Tensor) -> object:
         return module(**{module.main_input_name: batch}, **more)
@@ -179,10 +179,10 @@ def _build(name: str, source: str, config: Any, shown: InputSpec) -> Network:
     def convert(state: State) -> dict[str, Tensor]:
         if set(state) == set(module.state_dict()):
             return dict(state)
-        return _load(model_class, None, config, arguments, name, state)
+        return load_pretrained(model_class, None, state_dict=dict(state), **options)
 
     def fetch() -> State:
-        return _load(model_class, source, config, arguments, name)
+        return load_pretrained(model_class, source, **options)
 
     return Network(module, run=run, convert=convert, fetch=fetch)
 
@@ -213,37 +213,6 @@ def _more_inputs(module: Any, config: Any, shown: InputSpec) -> dict[str, Any]:
     own = _pair(getattr(config, "image_size", None))
     takes = "interpolate_pos_encoding" in inspect.signature(module.forward).parameters
     return {"interpolate_pos_encoding": True} if takes and own is not None and own != shown.size else {}
-
-
-def _load(
-    model_class: Any, source: str | None, config: Any, arguments: dict[str, Any], name: str, state: State | None = None
-) -> dict[str, Tensor]:
-    """Load through transformers, which knows the older names of its weights, and accept nothing partial."""
-    from brainsim.models.external.processors import quiet
-
-    given: dict[str, Any] = {} if state is None else {"state_dict": dict(state)}
-    with quiet():
-        model, record = model_class.from_pretrained(
-            source, config=config, output_loading_info=True, **arguments, **given
-        )
-    missing = sorted(record["missing_keys"])
-    unexpected = sorted(k for k in record["unexpected_keys"] if not any(fnmatchcase(k, p) for p in HEADS))
-    misshapen = sorted(str(k[0] if isinstance(k, tuple) else k) for k in record["mismatched_keys"])
-    wrong = [
-        f"{len(keys)} {what}: {_list(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if keys
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"the weights do not fit {name}: {'; '.join(wrong)}.", hint=f"brainsim models show {name}"
-        )
-    loaded: dict[str, Tensor] = model.state_dict()
-    return loaded
-
-
-def _list(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
 
 
 def _read_tokens(module: Any, config: Any, shown: InputSpec) -> Tokens:

@@ -47,7 +47,7 @@ def describe(rest: str) -> ModelRow:
         A function that returns something else, or a declaration that lacks what cannot be known.
     """
     from brainsim.models.external.describing import describe_network
-    from brainsim.models.loading import digest_state
+    from brainsim.models.network import digest_state
 
     path, function = _split(rest)
     made = _make(path, function)

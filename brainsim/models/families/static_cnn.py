@@ -85,11 +85,12 @@ def load(row: ModelRow, protocol: str) -> Network:
     from brainsim.models.checkpoints import strip_prefixes
     from brainsim.models.network import Network
     from brainsim.models.networks.resnet import build_resnet18, convert_resnet, fit_classifier
+    from brainsim.models.torch_cache import fetch_file
 
     resnet = build_resnet18(width=row.options["width"], n_classes=row.options["n_classes"])
     return Network(
         resnet,
         adapt=lambda state: fit_classifier(resnet, state),
         convert=lambda state: convert_resnet(strip_prefixes(state, ("module.", "encoder."))),
-        fetch=lambda: ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True),
+        fetch=lambda: fetch_file(ResNet18_Weights.IMAGENET1K_V1.url),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from brainsim.core.errors import CheckpointError
 from brainsim.models.checkpoints import drop_names, strip_prefixes
 from brainsim.models.network import State
+from brainsim.models.pretrained import load_pretrained
 
 # Decoders, classifiers and the position table (a sinusoid, computed anew): known, and not part of the encoder.
 _DROPPED = (
@@ -85,16 +85,8 @@ def fetch_videomae(identifier: str) -> State:
     Raises
     ------
     CheckpointError
-        A load that transformers completed with names missing.
+        Weights that do not fit.
     """
     from transformers import VideoMAEModel
 
-    loaded: Any = VideoMAEModel.from_pretrained(identifier, output_loading_info=True)  # a pair, because of the option
-    model, record = loaded
-    missing = sorted(record["missing_keys"])
-    if missing:
-        raise CheckpointError(
-            f"transformers found no weights for {', '.join(missing[:6])} in {identifier}.", hint="--checkpoint PATH"
-        )
-    weights: State = model.state_dict()
-    return weights
+    return load_pretrained(VideoMAEModel, identifier, name=identifier, dropped=(*_DROPPED, "*.position_embeddings"))
