@@ -1,0 +1,143 @@
+"""Extraction of all blocks of two full-size models from an H.264 file, against the bare forward pass and the plain way."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brainsim.commands import extract_jobs, extract_run
+from brainsim.core.progress import SILENT
+from brainsim.models import LoadedModel
+from brainsim.models.taps import capture
+from brainsim.stimuli import (
+    ClipRequest,
+    Stimulus,
+    iter_clip_batches,
+    iter_frames,
+    open_stimulus,
+    render_moving_photographs,
+    write_video,
+)
+from brainsim.store import Store
+
+# Model, seconds from one clip to the next (the study's 5 Hz for images), and length of the movie, s.
+CASES = (("mae-base", 0.2, 12.8), ("videomae-base", 0.8, 12.8))
+QUICK = (("mae-base-tiny", 0.5, 2.0), ("videomae-base-tiny", 1.0, 2.0))
+SIZE = (1280, 720)
+N_REPEATS = 3
+
+
+def run(*, quick: bool, device: str) -> dict[str, Any]:
+    """Measure both, in turn, so that what else the machine does meets both alike."""
+    found: dict[str, Any] = {}
+    for model, step_s, duration_s in QUICK if quick else CASES:
+        with tempfile.TemporaryDirectory(prefix="brainsim-bench-") as folder:
+            width, height = (64, 48) if quick else SIZE
+            movie = Path(folder) / "movie.mp4"
+            frames = render_moving_photographs(0, 0, duration_s=duration_s, fps_hz=25, width=width, height=height)
+            write_video(movie, frames, 25)
+            case = _Case(Path(folder), movie, model, step_s=step_s, device=device)
+            found |= {f"{model}: {key}": value for key, value in case.measure(1 if quick else N_REPEATS).items()}
+    return found
+
+
+class _Case:
+    """One model on one movie."""
+
+    def __init__(self, folder: Path, movie: Path, model: str, *, step_s: float, device: str) -> None:
+        self.folder = folder
+        self.options = extract_jobs.ExtractOptions(
+            layers=("*",), pool="none", dtype="float32", step_s=step_s, clip_window="trailing", resize="crop",
+            protocol="default", tap=None, checkpoint=None, random_weights=True, seed=0, device=device, batch_size=8,
+            overwrite=True,
+        )  # fmt: skip
+        self.rows = extract_jobs.find_models([model], self.options)
+        self.stimulus: Stimulus = open_stimulus(movie)
+        jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, None)
+        self.models = extract_run.load_models(jobs, self.options, SILENT)
+        self.model: LoadedModel = self.models[model]
+        self.plan = jobs[0].plan
+        self.batches = [self.model.prepare(batch.frames) for batch in self._decode()]
+        self.n_extractions = 0
+
+    def measure(self, n_repeats: int) -> dict[str, Any]:
+        """Return seconds, each the median of its repeats, and the ratios."""
+        self.run_bare()  # warms up
+        seconds: dict[str, list[float]] = {"bare": [], "extract": [], "decode": []}
+        ways: dict[str, Callable[[], None]] = {
+            "bare": self.run_bare,
+            "extract": self.run_extract,
+            "decode": self.run_decode,
+        }
+        for _ in range(n_repeats):
+            for name, way in ways.items():
+                seconds[name].append(_time(way))
+        plain_s = _time(self.run_plain)
+        middle = {name: statistics.median(values) for name, values in seconds.items()}
+        ratios = [bare / ours for bare, ours in zip(seconds["bare"], seconds["extract"], strict=True)]
+        return {
+            "clips": self.plan.n_clips,
+            "layers": len(self.model.taps),
+            "bare forward pass, s": middle["bare"],
+            "extract, s": middle["extract"],
+            "decoding alone, s": middle["decode"],
+            "one pass per layer, s": plain_s,
+            "throughput against the bare forward pass": statistics.median(ratios),
+            "against one pass per layer": plain_s / middle["extract"],
+        }
+
+    def run_bare(self) -> None:
+        """Run the network over tensors that are ready, and keep nothing."""
+        with torch.inference_mode():
+            for batch in self.batches:
+                self.model.network.forward(batch)
+        self._wait()
+
+    def run_decode(self) -> None:
+        """Decode, resize and batch, and do nothing with it: no extraction can be faster."""
+        for _ in self._decode():
+            pass
+
+    def run_extract(self) -> None:
+        """Extract as the command does, into a new store."""
+        store = Store(self.folder / f"{self.n_extractions}.zarr", "a")
+        self.n_extractions += 1
+        jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, store)
+        extract_run.run_jobs(jobs, self.models, self.options, store, SILENT)
+        for info in store.nodes("activations"):
+            store.delete(info.path)
+
+    def run_plain(self) -> None:
+        """Write each layer with a pass of its own over the movie, as feature extractors are commonly used."""
+        size = self.model.input.size
+        for tap in self.model.taps:
+            wanted = np.ones(self.stimulus.n_frames, bool)
+            frames = np.stack([found[size] for _, found in iter_frames(self.stimulus, {size: wanted})])
+            kept = []
+            for first in range(0, self.plan.n_clips, self.options.batch_size):
+                clips = frames[self.plan.frame_index[first : first + self.options.batch_size]]
+                with torch.inference_mode(), capture(self.model.network.module, [tap.name]) as outputs:
+                    self.model.network.forward(self.model.prepare(clips))
+                kept.append(outputs[tap.name].flatten(1).cpu().numpy())
+            np.save(self.folder / f"{tap.name}.npy", np.concatenate(kept))
+
+    def _decode(self) -> Any:
+        request = ClipRequest(self.plan, self.model.input.size, self.options.batch_size)
+        return iter_clip_batches(self.stimulus, {"model": request})
+
+    def _wait(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _time(way: Callable[[], None]) -> float:
+    begin_s = time.perf_counter()
+    way()
+    return time.perf_counter() - begin_s
