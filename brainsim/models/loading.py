@@ -27,6 +27,7 @@ from brainsim.models.precision import check_finite, check_precision, run_in_prec
 from brainsim.models.random_weights import draw_weights
 from brainsim.models.rows import PROTOCOLS, InputSpec, ModelRow, ProtocolSpec
 from brainsim.models.taps import TapInfo, capture, trace_taps
+from brainsim.models.transfer import to_device
 
 
 class LoadedModel:
@@ -94,15 +95,15 @@ class LoadedModel:
                 f"{self.row.name} was given frames of {frames.dtype} {frames.shape}; it takes uint8 "
                 f"(n_clips, {', '.join(map(str, expected))})."
             )
-        # A copy: a caller's array may be read-only, and is never changed.
-        x = torch.from_numpy(frames.copy()).to(self.device)
+        # torch wants arrays that could be written to, though these are not.
+        x = to_device(torch.from_numpy(frames if frames.flags.writeable else frames.copy()), self.device)
         x = x.permute(0, 1, 4, 2, 3).to(torch.float32) / spec.divisor  # (B, T, 3, H, W)
         mean = torch.tensor(spec.mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(spec.std, device=self.device).view(3, 1, 1)
         return lay_out((x - mean) / std, spec.layout)
 
     def activations(self, frames: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Return the outputs of layers for a batch of clips, from one forward pass.
+        """Return the outputs of layers for a batch of clips, from one forward pass that ends after the last of them.
 
         Parameters
         ----------
@@ -125,11 +126,13 @@ class LoadedModel:
         """
         names = [tap.name for tap in self.taps] if layers is None else list(layers)
         batch = self.prepare(frames)
+        # Taps are known to run once, because a whole forward pass was traced; other modules are watched to the end.
+        traced = {tap.name for tap in self.taps}
         with (
             torch.inference_mode(),
             _exact_float32(self.device),
             run_in_precision(self.precision, self.device, name=self.row.name),
-            capture(self.network.module, names) as outputs,
+            capture(self.network.module, names, stop=traced.issuperset(names)) as outputs,
         ):
             self.network.forward(batch)
         absent = [name for name in names if name not in outputs]

@@ -47,6 +47,11 @@ def pool_spatial(values: Tensor, tap: TapInfo) -> Tensor:
 POOLS: dict[str, Pool] = {"none": pool_none, "mean": pool_mean, "spatial-2x2": pool_spatial}
 
 
+def find_pool(name: str) -> Pool:
+    """Return the pool of a name."""
+    return POOLS[name]
+
+
 def count_features(pool: str, tap: TapInfo) -> int:
     """Return how many features per clip a pool leaves of a layer; nothing is computed."""
     return int(POOLS[pool](torch.empty((1, *tap.shape), device="meta"), tap).shape[1])
