@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from brainsim.commands import extract_jobs, extract_run
+from brainsim.commands.extract_options import ExtractOptions
 from brainsim.core.progress import SILENT
 from brainsim.models import LoadedModel
 from brainsim.models.taps import capture
@@ -53,7 +54,7 @@ class _Case:
 
     def __init__(self, folder: Path, movie: Path, model: str, *, step_s: float, device: str) -> None:
         self.folder = folder
-        self.options = extract_jobs.ExtractOptions(
+        self.options = ExtractOptions(
             layers=("*",), pool="none", dtype="float32", step_s=step_s, clip_window="trailing", resize="crop",
             protocol="default", tap=None, checkpoint=None, random_weights=True, seed=0, device=device, batch_size=8,
             overwrite=True,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from brainsim.commands.extract_jobs import ExtractOptions, Job
+from brainsim.commands.extract_jobs import Job
+from brainsim.commands.extract_options import ExtractOptions
 from brainsim.commands.extract_writing import JobWriter
 from brainsim.core.errors import NumericalError
 from brainsim.core.progress import Progress, Task
@@ -14,6 +15,7 @@ from brainsim.core.seeds import named_seed
 from brainsim.models import LoadedModel, load_model
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.pooling import find_pool
+from brainsim.models.sketch import Sketch
 from brainsim.models.transfer import HostCopy
 from brainsim.stimuli import ClipBatch, ClipRequest, Stimulus, iter_clip_batches
 from brainsim.stimuli.ahead import Behind, run_ahead
@@ -80,12 +82,16 @@ def run_jobs(
         for name, writer in writers.items():
             _reseed_masks(models[name], stimulus, seed=options.seed, n_skipped=writer.first)
             task.advance(writer.first)
+        devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch is not None}
+        # One for all models: layers of any model share its first columns.
+        sketches = {found: Sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
         batches = run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1)
         stack.callback(batches.close)
         behind = stack.enter_context(Behind(depth=1))
         for batch in batches:
             name = batch.request
-            layers = _compute(by_name[name], batch, models[name], options)
+            sketch = sketches.get((by_name[name].sketch, models[name].device))
+            layers = _compute(by_name[name], batch, models[name], options, sketch)
             behind.call(partial(_write, writers[name], batch.first, len(batch.frames), layers, task))
         behind.wait()
         for writer in writers.values():
@@ -98,7 +104,9 @@ def _write(writer: JobWriter, first: int, n_clips: int, layers: Mapping[str, Hos
     task.advance(n_clips)
 
 
-def _compute(job: Job, batch: ClipBatch, model: LoadedModel, options: ExtractOptions) -> dict[str, HostCopy]:
+def _compute(
+    job: Job, batch: ClipBatch, model: LoadedModel, options: ExtractOptions, sketch: Sketch | None
+) -> dict[str, HostCopy]:
     """Return each missing layer's features, float32 (n_clips, n_features), on their way to this machine's memory."""
     taps = {tap.name: tap for tap in model.taps}
     pool = find_pool(options.pool)
@@ -108,7 +116,8 @@ def _compute(job: Job, batch: ClipBatch, model: LoadedModel, options: ExtractOpt
         last = batch.first + len(batch.frames) - 1
         error.add_note(f"in clips {batch.first} to {last} of {job.stimulus.name}; nothing of it is kept.")
         raise
-    return {layer: HostCopy(pool(values, taps[layer]).float()) for layer, values in activations.items()}
+    features = {layer: pool(values, taps[layer]).float() for layer, values in activations.items()}
+    return {layer: HostCopy(values if sketch is None else sketch(values)) for layer, values in features.items()}
 
 
 def _reseed_masks(model: LoadedModel, stimulus: Stimulus, *, seed: int, n_skipped: int) -> None:

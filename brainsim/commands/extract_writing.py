@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsim.commands.extract_jobs import ExtractOptions, Job
+from brainsim.commands.extract_jobs import Job
+from brainsim.commands.extract_options import ExtractOptions
 from brainsim.core.errors import NumericalError
 from brainsim.models import LoadedModel
 from brainsim.models.pooling import count_features
@@ -113,12 +114,14 @@ class JobWriter:
 def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptions, store: Store) -> NodeWriter:
     tap = next(tap for tap in model.taps if tap.name == layer)
     n_clips = job.plan.n_clips
+    n_features = count_features(options.pool, tap, sketch=job.sketch)
+    is_sketched = n_features < count_features(options.pool, tap)
     return store.writer(
         job.node(layer),
         type="activations",
         key=job.node_key(layer),
         arrays={
-            "values": ArraySpec((n_clips, count_features(options.pool, tap)), options.dtype),
+            "values": ArraySpec((n_clips, n_features), options.dtype),
             "time_s": ArraySpec((n_clips,), "float64"),
             "window_s": ArraySpec((n_clips, 2), "float64"),
         },
@@ -134,7 +137,11 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             "clip_window": options.clip_window,
             "step_s": options.step_s,
             "resize": options.resize,
+            "pad": options.pad,
             "n_padded_clips": job.plan.n_padded,
+            "n_held_clips": job.plan.n_held,
+            "n_dropped_clips": job.plan.n_dropped,
+            "sketch": {"n_outputs": n_features, "error": options.sketch_error} if is_sketched else None,
             "weights": model.weights_digest,
             "seed": options.seed,
             "precision": model.precision,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainsim.commands import extract_jobs, extract_run
+from brainsim.commands import extract_run, extract_sizes
 from brainsim.commands.extract import ExtractSummary, extract
 from brainsim.core.errors import (
     InputFileError,
@@ -23,7 +23,6 @@ from brainsim.core.errors import (
     UnknownNameError,
 )
 from brainsim.models import MODELS, InputSpec, ModelRow, Network, ProtocolSpec, load_model, register_rows
-from brainsim.models.pooling import POOLS
 from brainsim.stimuli import iter_frames, open_stimulus, plan_clips, render_moving_photographs, write_video
 from brainsim.store import Store
 
@@ -206,10 +205,6 @@ def test_pools_average_over_places_not_channels(
         np.testing.assert_allclose(values, quarters.reshape(6, 12), rtol=1e-5)
 
 
-def test_pool_names_are_those_of_the_pools() -> None:
-    assert tuple(POOLS) == extract_jobs.POOL_NAMES
-
-
 def test_tokens_without_known_places_cannot_be_pooled_by_place(movies: list[Path], store: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"'tokens' of shape .* has no known place"):
         extract(movies[:1], models=["toy"], layers=["tokens"], pool="spatial-2x2", store=store)
@@ -268,7 +263,7 @@ def test_little_memory_means_more_passes_and_the_same_numbers(
 ) -> None:
     options: dict[str, Any] = {"models": ["toy", "pixels", "contrast-energy"], "layers": ["maps", "grid"]}
     with monkeypatch.context() as patch:
-        patch.setattr(extract_jobs, "memory_free_bytes", lambda: 1)
+        patch.setattr(extract_sizes, "memory_free_bytes", lambda: 1)
         extract(movies[:1], store=store, **options)
     assert_same(contents(store), make_afresh(movies[:1], store, **options))
 
@@ -295,7 +290,7 @@ def test_activations_to_a_replaced_movie_are_told(movies: list[Path], store: Pat
 def test_a_full_disk_is_told_before_anything_is_computed(
     movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_jobs, "disk_free_bytes", lambda _: 1000)
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 1000)
     with pytest.raises(StoreError, match=r"of activations do not fit into the 1000 B free"):
         extract(movies, models=["pixels"], store=store)
     assert Store(store).nodes() == []
