@@ -106,5 +106,9 @@ def _as_sparse(outputs: np.ndarray, signs: np.ndarray, n_outputs: int) -> Tensor
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
         return torch.sparse_csr_tensor(
-            torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(values), size=(n_outputs, n_features)
+            torch.from_numpy(rows),
+            torch.from_numpy(columns),
+            torch.from_numpy(values),
+            size=(n_outputs, n_features),
+            check_invariants=True,
         )
