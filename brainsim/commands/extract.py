@@ -84,6 +84,9 @@ def extract(
     device: str = "auto",
     batch_size: int = 8,
     names: Sequence[str] | None = None,
+    cluster: str = "threads",
+    n_workers: int = 0,
+    cluster_options: Sequence[str] = (),
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -155,6 +158,14 @@ def extract(
         Clips per forward pass.
     names : sequence of str, optional
         Names of the stimuli in the store; default: the files' stems.
+    cluster : {"threads", "local", "slurm", "cuda"}
+        Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its own,
+        in processes of this machine, in SLURM jobs, or in one process per GPU. Movies and store must be seen there.
+    n_workers : int
+        Workers of the cluster; 0 takes what there is.
+    cluster_options : sequence of str
+        Further words for the cluster as KEY=VALUE: memory_per_worker, cores_per_worker, queue, account, walltime,
+        directives, prologue, interface, log_directory, dashboard_port; by default none.
     dry_run : bool
         Say what would be done.
     overwrite : bool
@@ -179,6 +190,7 @@ def extract(
     """
     from brainsim.commands import extract_jobs as plans
     from brainsim.commands import extract_sizes as sizing
+    from brainsim.commands.cluster_words import read_cluster_words
     from brainsim.commands.extract_options import ExtractOptions
     from brainsim.stimuli import open_stimulus
 
@@ -207,8 +219,10 @@ def extract(
     rows = plans.find_models(named, options)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
+    where = read_cluster_words(cluster, 0 if cluster == "threads" else n_workers, cluster_options)
+    opening: dict[str, Any] = {"frame_s": frame_s, "axes": axes, "value_range": value_range}
     opened = [
-        open_stimulus(path, name=name, frame_s=frame_s, axes=axes, value_range=value_range)
+        open_stimulus(path, name=name, **opening)
         for path, name in zip(paths, names or (None,) * len(paths), strict=True)
     ]
     _check_distinct([stimulus.name for stimulus in opened], paths)
@@ -235,20 +249,27 @@ def extract(
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
     n_bytes, slow = 0, ()
-    if todo:
+    sizes = sizing.describe_jobs(todo, options) if todo else []
+    sizing.check_room(sizes, box)
+    if todo and cluster == "threads":
         from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
 
-        sizes = sizing.describe_jobs(todo, options)
-        sizing.check_room(sizes, box)
         loaded = load_models(todo, options, progress)
         slow = tell_slow(loaded)
         for warning in slow:
             progress.warn(warning)
     for stimulus in opened:
         plans.write_stimulus(box, stimulus, overwrite=overwrite)
-        own = [job for job in todo if job.stimulus is stimulus]
-        for group in sizing.group_jobs(own, sizes) if own else ():
-            n_bytes += run_jobs(group, loaded, options, box, progress)
+    if todo and cluster == "threads":
+        for stimulus in opened:
+            own = [job for job in todo if job.stimulus is stimulus]
+            for group in sizing.group_jobs(own, sizes) if own else ():
+                n_bytes += run_jobs(group, loaded, options, box, progress)
+    elif todo:
+        from brainsim.commands.extract_tasks import make_tasks, run_on_cluster
+
+        known = [{**opening, "path": s.path.absolute(), "name": s.name} for s in opened]
+        n_bytes = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
     stale = plans.find_stale(box, opened) if overwrite else ()
     for warning in stale:
         progress.warn(warning)
