@@ -1,4 +1,4 @@
-"""Extraction of all blocks of two full-size models from an H.264 file, against the bare forward pass and the plain way."""
+"""Extraction of all blocks of two full-size models from an H.264 file, against the bare forward pass, and layerwise."""
 
 from __future__ import annotations
 

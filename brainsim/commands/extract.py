@@ -159,8 +159,8 @@ def extract(
     names : sequence of str, optional
         Names of the stimuli in the store; default: the files' stems.
     cluster : {"threads", "local", "slurm", "cuda"}
-        Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its own,
-        in processes of this machine, in SLURM jobs, or in one process per GPU. Movies and store must be seen there.
+        Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its
+        own, in processes of this machine, in SLURM jobs, or in one process per GPU.
     n_workers : int
         Workers of the cluster; 0 takes what there is.
     cluster_options : sequence of str
@@ -312,6 +312,4 @@ def _collect_warnings(jobs: Sequence[Job]) -> tuple[str, ...]:
         own = said.setdefault(job.row.name, dict.fromkeys(counts, 0))
         for sentence, n in counts.items():
             own[sentence] += n
-    return tuple(
-        f"{model}: {sentence.format(n=n)}" for model, own in said.items() for sentence, n in own.items() if n
-    )
+    return tuple(f"{model}: {sentence.format(n=n)}" for model, own in said.items() for sentence, n in own.items() if n)

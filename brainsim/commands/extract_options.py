@@ -60,7 +60,6 @@ class ExtractOptions:
         return None if row.control_of else self.checkpoint
 
 
-
 def _check_dtype(dtype: str) -> None:
     """Raise InvalidValueError for a dtype that is not stored, and say why of the one that is asked for most."""
     if dtype == "bfloat16":

@@ -60,7 +60,7 @@ def run_jobs(
     """Decode one stimulus once and write what every job lacks.
 
     Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
-    one while this one is computed. Memory is bounded by two batches of clips and of activations, and one chunk per node.
+    one while this one is computed. Memory is bounded by two batches of clips and of activations, and a chunk per node.
     What a run that broke off left is gone on from, at a batch. Nodes are marked complete when all their clips are
     written; an error leaves them unfinished.
 

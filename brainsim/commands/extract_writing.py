@@ -43,9 +43,7 @@ class JobWriter:
         Bytes of activations written.
     """
 
-    def __init__(
-        self, job: Job, model: LoadedModel, options: ExtractOptions, store: Store, stack: ExitStack
-    ) -> None:
+    def __init__(self, job: Job, model: LoadedModel, options: ExtractOptions, store: Store, stack: ExitStack) -> None:
         self.job = job
         self.options = options
         self.n_bytes = 0

@@ -33,8 +33,8 @@ def pool_class(values: Tensor, tap: TapInfo) -> Tensor:
     """
     if tap.channel_axis != len(tap.shape) - 1 or len(tap.shape) != 2 or not tap.n_class_tokens:
         raise InvalidValueError(
-            f"layer {tap.name!r} of shape {tap.shape} has no token of which its model says that it stands for the whole "
-            "clip.",
+            f"layer {tap.name!r} of shape {tap.shape} has no token of which its model says that it stands for the "
+            "whole clip.",
             hint="--pool mean, or other layers or models; brainsim models show NAME lists them",
         )
     return values[:, : tap.n_class_tokens].flatten(1)
@@ -43,8 +43,8 @@ def pool_class(values: Tensor, tap: TapInfo) -> Tensor:
 def pool_spatial(values: Tensor, tap: TapInfo, *, n_rows: int = 2, n_columns: int = 2) -> Tensor:
     """Return each channel's mean in each cell of a grid over the picture, over time; by channel, then row, column.
 
-    Cells are those of adaptive average pooling: where the map's sides are no multiples of the grid's, neighbouring cells
-    share places. A side of the map shorter than the grid's is left as it is.
+    Cells are those of adaptive average pooling: where the map's sides are no multiples of the grid's, neighbouring
+    cells share places. A side of the map shorter than the grid's is left as it is.
     """
     places = _places_by_channels(values, tap).transpose(1, 2)  # (n_clips, n_channels, n_places)
     n_clips, n_channels = places.shape[:2]

@@ -29,6 +29,8 @@ def count_outputs(n_rows: int, error: float) -> int:
     """
     check_count("n_rows", n_rows)
     if not 0 < error < 1:
-        raise InvalidValueError(f"sketch_error is {error:g}; it must be above 0 and below 1.", hint="--sketch-error 0.1")
+        raise InvalidValueError(
+            f"sketch_error is {error:g}; it must be above 0 and below 1.", hint="--sketch-error 0.1"
+        )
     rounded = 2 ** math.ceil(math.log2(max(n_rows, 2)))
     return math.ceil(4 * math.log(rounded) / (error**2 / 2 - error**3 / 3))

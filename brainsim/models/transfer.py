@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 class HostCopy:
     """A tensor that will be in this machine's memory when somebody asks for it, in another thread perhaps.
 
-    Made where the tensor's computation was ordered, which may not have ended. On a GPU the copy waits for that alone, on
-    a stream of its own into pinned memory, so that copying and the next forward pass overlap.
+    Made where the tensor's computation was ordered, which may not have ended. On a GPU the copy waits for that alone,
+    on a stream of its own into pinned memory, so that copying and the next forward pass overlap.
 
     Parameters
     ----------
@@ -48,6 +48,6 @@ def to_device(frames: Tensor, device: torch.device) -> Tensor:
     return frames.to(device, copy=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)

@@ -165,8 +165,8 @@ def _apply_pad(plan: ClipPlan, stimulus: Stimulus, pad: str) -> ClipPlan:
         begin_s, end_s = plan.window_s[first]
         what = "all of them" if not keep.any() else f"the first at {plan.time_s[first]:.3f} s"
         raise InvalidValueError(
-            f"{stimulus.name} lasts {stimulus.duration_s:.3f} s; {plan.n_padded} of {plan.n_clips} clips reach beyond it "
-            f"and {plan.n_held} into gaps ({what}: {begin_s:.3f} to {end_s:.3f} s).",
+            f"{stimulus.name} lasts {stimulus.duration_s:.3f} s; {plan.n_padded} of {plan.n_clips} clips reach beyond "
+            f"it and {plan.n_held} into gaps ({what}: {begin_s:.3f} to {end_s:.3f} s).",
             hint="--pad repeat keeps them and says so" + ("" if not keep.any() else "; --pad drop leaves them out"),
         )
     return ClipPlan(

@@ -170,7 +170,7 @@ class NodeWriter:
         return record.info
 
     def _note_progress(self) -> None:
-        """Write the manifest of what is there, after it is there: the next writer trusts nothing that it does not name."""
+        """Write the manifest of what is there, after it is there: the next writer trusts nothing else."""
         layouts = {name: array.layout for name, array in self._arrays.items()}
         files = {file: entry for array in self._arrays.values() for file, entry in array.files.items()}
         record = unfinished_record(self._writing(), layouts, files)

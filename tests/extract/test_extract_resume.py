@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,9 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "CHUNK_ROWS", CHUNK_ROWS)
     monkeypatch.setattr(layout, "MIN_CHUNK_BYTES", 1)
-    yield
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ class Stop(Exception):
 
 
 def count_batches(patch: pytest.MonkeyPatch, *, stop_after: int | None = None) -> list[tuple[str, int]]:
-    """Note the model and first clip of every batch that is computed, and break off before the one after `stop_after`."""
+    """Note model and first clip of every batch that is computed; break off before the one after `stop_after`."""
     compute, seen = extract_run._compute, []
 
     def watched(job: Any, batch: Any, *rest: Any) -> Any:

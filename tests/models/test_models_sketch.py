@@ -86,7 +86,9 @@ def test_kernels_are_within_the_error_that_was_asked_for(kind: str, error: float
     assert Z.shape == (n_clips, n_outputs)
     for exact, ours in ((X, Z), (X - X.mean(axis=0), Z - Z.mean(axis=0))):  # centring commutes with it
         lengths = np.linalg.norm(exact.astype(np.float64), axis=1)
-        wrong = np.abs(ours.astype(np.float64) @ ours.T - exact.astype(np.float64) @ exact.T) / np.outer(lengths, lengths)
+        wrong = np.abs(ours.astype(np.float64) @ ours.T - exact.astype(np.float64) @ exact.T) / np.outer(
+            lengths, lengths
+        )
         assert wrong.max() < error
         assert wrong.max() > error / 100  # it is a sketch, and N is not far more than is needed
 

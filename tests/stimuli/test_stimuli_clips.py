@@ -97,7 +97,9 @@ def test_a_frame_that_is_held_for_seconds_marks_its_clips() -> None:
     assert (left.n_clips, left.n_dropped, left.n_held) == (plan.n_clips - 7, 7, 0)
     np.testing.assert_array_equal(left.time_s, plan.time_s[~plan.is_held])
     np.testing.assert_array_equal(left.frame_index, plan.frame_index[~plan.is_held])
-    with pytest.raises(InvalidValueError, match=r"0 of 14 clips reach beyond it and 7 into gaps \(the first at 2.000 s"):
+    with pytest.raises(
+        InvalidValueError, match=r"0 of 14 clips reach beyond it and 7 into gaps \(the first at 2.000 s"
+    ):
         plan_clips(movie(times), n_frames=4, step_s=0.5, pad="error")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
 # Clips whose noise is dropped at once: bounds the memory.
 MAX_SKIPPED = 1024
 
