@@ -248,7 +248,8 @@ def extract(
         plan = tuple(sizing.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
-    n_bytes, slow = 0, ()
+    n_bytes = 0
+    slow: tuple[str, ...] = ()
     sizes = sizing.describe_jobs(todo, options) if todo else []
     sizing.check_room(sizes, box)
     if todo and cluster == "threads":

@@ -223,7 +223,6 @@ def feature_key(row: ModelRow, options: ExtractOptions, *, sketch: int | None = 
         **({} if precision == "fp32" else {"precision": precision}),
         **({} if options.pad == "repeat" else {"pad": options.pad}),
         **({} if sketch is None else {"sketch": {"n_outputs": sketch, "seed": options.seed}}),
-        **({"compile": True} if options.compile else {}),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 
 from brainsim.commands.extract_jobs import Job
@@ -82,15 +82,16 @@ def run_jobs(
         for name, writer in writers.items():
             _reseed_masks(models[name], stimulus, seed=options.seed, n_skipped=writer.first)
             task.advance(writer.first)
-        devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch is not None}
+        devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch}
         # One for all models: layers of any model share its first columns.
         sketches = {found: Sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
-        batches = run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1)
-        stack.callback(batches.close)
+        batches = stack.enter_context(
+            closing(run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1))
+        )
         behind = stack.enter_context(Behind(depth=1))
         for batch in batches:
             name = batch.request
-            sketch = sketches.get((by_name[name].sketch, models[name].device))
+            sketch = sketches.get((by_name[name].sketch or 0, models[name].device))
             layers = _compute(by_name[name], batch, models[name], options, sketch)
             behind.call(partial(_write, writers[name], batch.first, len(batch.frames), layers, task))
         behind.wait()

@@ -62,8 +62,8 @@ def check_room(rows: Sequence[dict[str, Any]], store: Store) -> None:
     if needed > free:
         raise StoreError(
             f"{format_bytes(needed)} of activations do not fit into the {format_bytes(free)} free at {store.path}.",
-            hint="--layers, --pool mean, --sketch-error 0.1, --dtype float16 or a larger --step-s make less; --dry-run says "
-            "how much",
+            hint="--layers, --pool mean, --sketch-error 0.1, --dtype float16 or a larger --step-s make less; --dry-run "
+            "says how much",
         )
 
 

@@ -72,9 +72,10 @@ class Sketch:
         if key not in self._parts:
             outputs, signs = draw_block(self.n_outputs, index, seed=self.seed)
             part = _as_sparse(outputs[:n_features], signs[:n_features], self.n_outputs)
-            # Without MKL there is no product of compressed rows on a CPU.
-            is_compressed = self.device.type == "cuda" or torch.backends.mkl.is_available()
-            self._parts[key] = (part if is_compressed else part.to_sparse_coo().coalesce()).to(self.device)
+            if self.device.type == "cpu" and not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+                # Without MKL a CPU has no product of compressed rows.
+                part = part.to_sparse(layout=torch.sparse_coo).coalesce()
+            self._parts[key] = part.to(self.device)
         return self._parts[key]
 
 

@@ -24,7 +24,7 @@ class HostCopy:
         self._values = values
         self._made: torch.cuda.Event | None = None
         if values.device.type == "cuda":
-            self._made = torch.cuda.Event()
+            self._made = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not say
             self._made.record(torch.cuda.current_stream(values.device))
 
     def result(self) -> Tensor:
@@ -50,4 +50,4 @@ def to_device(frames: Tensor, device: torch.device) -> Tensor:
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch does not say

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
@@ -13,7 +13,7 @@ from brainsim.core.checks import check_count
 Item = TypeVar("Item")
 
 
-def run_ahead(items: Iterator[Item], *, depth: int) -> Iterator[Item]:
+def run_ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
     """Yield items that a thread makes while the caller works on earlier ones.
 
     Items come in order. An error of `items` is raised where its item would have come. When the generator is closed or
