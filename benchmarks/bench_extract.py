@@ -128,8 +128,11 @@ class _Case:
         """Write each layer with a pass of its own over the movie, as feature extractors are commonly used."""
         size = self.model.input.size
         for layer in layers:
-            wanted = np.ones(self.stimulus.n_frames, bool)
-            frames = np.stack([found[size] for _, found in iter_frames(self.stimulus, {size: wanted})])
+            wanted = np.zeros(self.stimulus.n_frames, bool)
+            wanted[self.plan.frame_index] = True
+            frames = np.zeros((self.stimulus.n_frames, *size, 3), np.uint8)
+            for index, found in iter_frames(self.stimulus, {size: wanted}):
+                frames[index] = found[size]
             kept = []
             for first in range(0, self.plan.n_clips, self.options.batch_size):
                 clips = frames[self.plan.frame_index[first : first + self.options.batch_size]]

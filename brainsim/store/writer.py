@@ -140,7 +140,8 @@ class NodeWriter:
         with named_os_errors(self._root, f"writing node {self._node!r}"):
             written = len(self._arrays[array].files)
             self._arrays[array].append(np.asarray(block), self._lock.partial)
-            if self._resume and len(self._arrays[array].files) > written:
+            # Of an array of one chunk there is nothing to go on from.
+            if self._resume and len(self._arrays[array].files) > written and self._arrays[array].layout.n_chunks > 1:
                 self._note_progress()
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
