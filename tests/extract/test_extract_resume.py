@@ -206,11 +206,12 @@ def test_a_disk_that_fills_up_is_a_named_error_and_the_store_valid(movie: Path, 
     assert rest == ["[] []", "[] 2", "True"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_ends_with_the_same_bits(root_dir: Path) -> None:
     """A few of the 50 rounds of `python -m benchmarks.faults.killed`."""
     if not (root_dir / "benchmarks").is_dir():
         pytest.skip("the benchmarks are not part of an installation")
-    words = [sys.executable, "-m", "benchmarks.faults.killed", "--rounds", "2"]
+    words = [sys.executable, "-m", "benchmarks.faults.killed", "--rounds", "5"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=root_dir)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("the same bits each time\n")
