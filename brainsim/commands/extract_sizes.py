@@ -55,9 +55,10 @@ def check_room(rows: Sequence[dict[str, Any]], store: Store) -> None:
 
     What an interrupted run left is there already, and is gone on from or replaced.
     """
-    needed = sum(row["bytes"] for row in rows if row["state"] == "write")
-    nodes = {row["node"] for row in rows}
-    left = sum(info.nbytes for info in store.nodes("activations", complete=False) if info.path in nodes)
+    to_write = [row for row in rows if row["state"] == "write"]
+    needed = sum(row["bytes"] for row in to_write)
+    there = [found.record.info for row in to_write for found in store.scan(row["node"]) if found.record is not None]
+    left = sum(info.nbytes for info in there if not info.complete)
     needed, free = max(needed - left, 0), disk_free_bytes(store.path)
     if needed > free:
         raise StoreError(

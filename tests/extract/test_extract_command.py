@@ -205,6 +205,45 @@ def test_pools_average_over_places_not_channels(
         np.testing.assert_allclose(values, quarters.reshape(6, 12), rtol=1e-5)
 
 
+def test_a_damaged_node_stands_in_nobody_elses_way_and_is_made_again(movies: list[Path], store: Path) -> None:
+    options: dict[str, Any] = {"models": ["toy"], "store": store}
+    first = extract(movies[:1], layers=["maps"], **options)
+    record = store / "activations" / first.feature_sets["toy"] / "maps" / "run-1" / "zarr.json"
+    record.write_bytes(record.read_bytes()[:-20])
+    assert extract(movies[:1], layers=["vector"], **options).n_nodes_written == 1
+    assert extract(movies[:1], layers=["maps"], overwrite=True, **options).n_nodes_written == 1
+    assert Store(store).verify() == []
+
+
+def test_room_is_asked_for_what_an_interrupted_run_has_not_written(
+    movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brainsim.store import layout
+
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(layout, "MIN_CHUNK_BYTES", 1)
+    options: dict[str, Any] = {"models": ["toy"], "layers": ["maps"], "store": store, "batch_size": 1}
+    compute, n_left = extract_run._compute, [5]
+
+    def break_off(*arguments: Any) -> Any:
+        n_left[0] -= 1
+        if not n_left[0]:
+            raise RuntimeError("broken off")
+        return compute(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract_run, "_compute", break_off)
+        with pytest.raises(RuntimeError, match="broken off"):
+            extract(movies[:1], **options)
+    (info,) = Store(store).nodes("activations", complete=False)
+    assert info.nbytes == 4 * 576 * 4 + 2 * 4 or info.nbytes == 2 * 576 * 4 + 4
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 6 * 576 * 4 - info.nbytes - 1)
+    with pytest.raises(StoreError, match="do not fit into"):
+        extract(movies[:1], **options)
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 6 * 576 * 4 - info.nbytes)
+    assert extract(movies[:1], **options).n_nodes_written == 1
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(3, 4), (1, 1), (12, 2)])
 def test_pictures_can_be_pooled_on_any_grid(movies: list[Path], store: Path, rows: int, columns: int) -> None:
     full = extract(movies[:1], models=["toy"], layers=["maps"], store=store)
