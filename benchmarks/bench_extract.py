@@ -33,8 +33,6 @@ CASES = (("mae-base", 0.2, 6.4, 8), ("videomae-base", 0.8, 6.4, 2))
 QUICK = (("mae-base-tiny", 0.5, 2.0, 2), ("videomae-base-tiny", 1.0, 2.0, 1))
 SIZE = (1280, 720)
 N_REPEATS = 3
-# The plain way is measured for every fourth layer: its passes cost the same whatever the layer.
-PLAIN_STRIDE = 4
 
 
 def run(*, quick: bool, device: str) -> dict[str, Any]:
@@ -73,34 +71,38 @@ class _Case:
     def measure(self, n_repeats: int) -> dict[str, Any]:
         """Return seconds, each the median of its repeats, and the ratios."""
         self.run_bare()  # warms up
-        seconds: dict[str, list[float]] = {"bare": [], "extract": [], "decode": []}
+        seconds: dict[str, list[float]] = {"bare": [], "extract": [], "plain": [], "decode": []}
         cpu_s: dict[str, list[float]] = {name: [] for name in seconds}
         ways: dict[str, Callable[[], None]] = {
             "bare": self.run_bare,
             "extract": self.run_extract,
+            "plain": lambda: self.run_plain(layers),
             "decode": self.run_decode,
         }
-        for _ in range(n_repeats):
+        n_layers = len(self.model.taps)
+        for repeat in range(n_repeats):
+            # One layer of the plain way each time: its passes cost the same whatever the layer.
+            layers = [self.model.taps[repeat * n_layers // n_repeats].name]
             for name, way in ways.items():
                 begin_s = time.process_time()
                 seconds[name].append(_time(way))
                 cpu_s[name].append(time.process_time() - begin_s)
-        layers = [tap.name for tap in self.model.taps][::PLAIN_STRIDE]
-        plain_s = _time(lambda: self.run_plain(layers)) / len(layers) * len(self.model.taps)
         middle = {name: statistics.median(values) for name, values in seconds.items()}
-        # What else the machine does comes and goes: each extraction is compared with the forward pass just before it.
-        ratios = [bare / ours for bare, ours in zip(seconds["bare"], seconds["extract"], strict=True)]
-        busy = [bare / ours for bare, ours in zip(cpu_s["bare"], cpu_s["extract"], strict=True)]
+        # What else the machine does comes and goes: each is compared with what was measured just before or after it.
+        pairs = {"the bare forward pass": ("bare", 1), "one pass per layer": ("plain", n_layers)}
+        ratios: dict[str, Any] = {}
+        for what, (other, n_times) in pairs.items():
+            for kind, spent in (("", seconds), (", CPU time", cpu_s)):
+                rounds = [n_times * o / e for o, e in zip(spent[other], spent["extract"], strict=True)]
+                ratios[f"times as fast as {what}{kind}"] = statistics.median(rounds)
         return {
             "clips": self.plan.n_clips,
-            "layers": len(self.model.taps),
+            "layers": n_layers,
             "bare forward pass, s": middle["bare"],
             "extract, s": middle["extract"],
+            "one pass of the plain way, s": middle["plain"],
             "decoding alone, s": middle["decode"],
-            "one pass per layer, s": plain_s,
-            "throughput against the bare forward pass": statistics.median(ratios),
-            "the same in CPU time": statistics.median(busy),
-            "against one pass per layer": plain_s / middle["extract"],
+            **ratios,
         }
 
     def run_bare(self) -> None:
