@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("search", "lattice", "nulls", "memory")
+BENCHMARKS = ("search", "lattice", "nulls", "memory", "extract")
 
 
 def main(arguments: list[str]) -> None:

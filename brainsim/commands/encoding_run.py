@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from brainsim.commands.cluster_words import read_cluster_words
 from brainsim.commands.encoding_data import Subject, SubjectGroup, roi_names_of
 from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
 from brainsim.commands.encoding_results import assemble
 from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, progress_of_tasks, run_task
-from brainsim.core.errors import AlignmentError, InvalidValueError
+from brainsim.core.errors import AlignmentError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import digest
 from brainsim.core.resources import n_cores
@@ -122,31 +123,9 @@ def cluster_options(plan: EncodingPlan) -> ClusterOptions:
     InvalidValueError
         Words that the cluster does not know.
     """
-    from dataclasses import fields
-
-    from brainsim.compute.cluster import ClusterOptions
-
     options = plan.options
-    known = {field.name: field for field in fields(ClusterOptions) if field.name not in ("kind", "n_workers")}
-    words: dict[str, Any] = {}
-    for text in options.cluster_options:
-        name, equals, value = text.partition("=")
-        if not equals or name not in known:
-            raise InvalidValueError(
-                f"--cluster-options has {text!r}; allowed are KEY=VALUE with the keys {', '.join(known)}.",
-                hint="--cluster-options queue=short,walltime=02:00:00",
-            )
-        default = known[name].default
-        if isinstance(default, tuple):
-            words[name] = (*words.get(name, ()), value)
-        elif isinstance(default, int):
-            if not value.isdecimal():
-                raise InvalidValueError(f"{name} is {value!r} in --cluster-options; it must be a whole number.")
-            words[name] = int(value)
-        else:
-            words[name] = value
     n_workers = 0 if options.cluster == "threads" else options.n_workers
-    return ClusterOptions(kind=options.cluster, n_workers=n_workers, **words)
+    return read_cluster_words(options.cluster, n_workers, options.cluster_options)
 
 
 def _group_tasks(

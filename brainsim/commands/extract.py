@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.checks import check_choice, check_count, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
@@ -66,10 +65,13 @@ def extract(
     store: str | Path = "store/brainsim.zarr",
     layers: Sequence[str] = ("*",),
     pool: str = "none",
+    sketch: int | None = None,
+    sketch_error: float | None = None,
     dtype: str = "float32",
     precision: str = "fp32",
     step_s: float = 1.0,
     clip_window: str = "trailing",
+    pad: str = "repeat",
     frame_s: float | None = None,
     axes: str = "tyx",
     value_range: tuple[float, float] | None = None,
@@ -82,6 +84,9 @@ def extract(
     device: str = "auto",
     batch_size: int = 8,
     names: Sequence[str] | None = None,
+    cluster: str = "threads",
+    n_workers: int = 0,
+    cluster_options: Sequence[str] = (),
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -107,8 +112,15 @@ def extract(
         Globs of layer names; one that no layer of any model matches is an error. For models that are not rows a
         glob that matches none of their layers is tried on all their modules.
     pool : str
-        What is done to activations before they are stored: "none", "mean" (over all but the
-        channels) or "spatial-2x2" (over time and each quarter of the picture).
+        What is done to activations before they are stored: "none", "mean" (over all but the channels), "cls" (the
+        tokens that stand for the whole clip alone) or "spatial-2x2" (over time and each cell of a grid of 2 x 2, or
+        any other, over the picture).
+    sketch : int, optional
+        Features to which a seeded sparse random projection reduces each layer that has more, after pooling. Inner
+        products, and so kernels, are kept up to an error; see docs/extraction.md.
+    sketch_error : float, optional
+        Error that inner products may have, as a share of the two clips' lengths; `sketch` is then chosen for it and
+        for the number of clips: 0.05 keeps some 28,000 features, 0.1 some 7,000.
     dtype : {"float32", "float16"}
         How they are stored; values beyond float16 are an error.
     precision : {"fp32", "fp16", "bf16"}
@@ -118,6 +130,9 @@ def extract(
         Seconds from one clip to the next.
     clip_window : {"trailing", "centred"}
         Whether a clip ends at its reference time or lies around it.
+    pad : {"repeat", "drop", "error"}
+        What becomes of clips that reach beyond their movie, or into a gap of it: the nearest frame is repeated and that
+        is told; they are left out and that is told; or they are an error.
     frame_s : float, optional
         Seconds per frame of arrays, or per image.
     axes : {"tyx", "txy"}
@@ -143,6 +158,14 @@ def extract(
         Clips per forward pass.
     names : sequence of str, optional
         Names of the stimuli in the store; default: the files' stems.
+    cluster : {"threads", "local", "slurm", "cuda"}
+        Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its
+        own, in processes of this machine, in SLURM jobs, or in one process per GPU.
+    n_workers : int
+        Workers of the cluster; 0 takes what there is.
+    cluster_options : sequence of str
+        Further words for the cluster as KEY=VALUE: memory_per_worker, cores_per_worker, queue, account, walltime,
+        directives, prologue, interface, log_directory, dashboard_port; by default none.
     dry_run : bool
         Say what would be done.
     overwrite : bool
@@ -166,18 +189,13 @@ def extract(
         No space, or nodes of the same name from another movie.
     """
     from brainsim.commands import extract_jobs as plans
-    from brainsim.models.rows import PRECISIONS
-    from brainsim.stimuli import CLIP_WINDOWS, RESIZES, open_stimulus
+    from brainsim.commands import extract_sizes as sizing
+    from brainsim.commands.cluster_words import read_cluster_words
+    from brainsim.commands.extract_options import ExtractOptions
+    from brainsim.stimuli import open_stimulus
 
     begin_s = time.perf_counter()
-    check_choice("pool", pool, plans.POOL_NAMES)
-    check_choice("dtype", dtype, plans.DTYPES)
-    check_choice("precision", precision, PRECISIONS)
-    check_choice("resize", resize, RESIZES)
-    check_choice("clip_window", clip_window, CLIP_WINDOWS)
-    check_count("batch_size", batch_size)
-    check_number("step_s", step_s, above=0, unit="s")
-    options = plans.ExtractOptions(
+    options = ExtractOptions(
         layers=_as_tuple(layers),
         pool=pool,
         dtype=dtype,
@@ -193,13 +211,18 @@ def extract(
         device=device,
         batch_size=batch_size,
         overwrite=overwrite,
+        pad=pad,
+        sketch=sketch,
+        sketch_error=sketch_error,
     )
     named = _as_tuple(models) + (() if model_file is None else (f"file:{model_file}",))
     rows = plans.find_models(named, options)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
+    where = read_cluster_words(cluster, 0 if cluster == "threads" else n_workers, cluster_options)
+    opening: dict[str, Any] = {"frame_s": frame_s, "axes": axes, "value_range": value_range}
     opened = [
-        open_stimulus(path, name=name, frame_s=frame_s, axes=axes, value_range=value_range)
+        open_stimulus(path, name=name, **opening)
         for path, name in zip(paths, names or (None,) * len(paths), strict=True)
     ]
     _check_distinct([stimulus.name for stimulus in opened], paths)
@@ -222,25 +245,32 @@ def extract(
         progress.warn(warning)
     todo = [job for job in jobs if job.missing]
     if box is None or dry_run:
-        plan = tuple(plans.describe_jobs(jobs, options))
+        plan = tuple(sizing.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
     n_bytes = 0
     slow: tuple[str, ...] = ()
-    if todo:
+    sizes = sizing.describe_jobs(todo, options) if todo else []
+    sizing.check_room(sizes, box)
+    if todo and cluster == "threads":
         from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
 
-        sizes = plans.describe_jobs(todo, options)
-        plans.check_room(sizes, Path(store))
         loaded = load_models(todo, options, progress)
         slow = tell_slow(loaded)
         for warning in slow:
             progress.warn(warning)
     for stimulus in opened:
         plans.write_stimulus(box, stimulus, overwrite=overwrite)
-        own = [job for job in todo if job.stimulus is stimulus]
-        for group in plans.group_jobs(own, sizes) if own else ():
-            n_bytes += run_jobs(group, loaded, options, box, progress)
+    if todo and cluster == "threads":
+        for stimulus in opened:
+            own = [job for job in todo if job.stimulus is stimulus]
+            for group in sizing.group_jobs(own, sizes) if own else ():
+                n_bytes += run_jobs(group, loaded, options, box, progress)
+    elif todo:
+        from brainsim.commands.extract_tasks import make_tasks, run_on_cluster
+
+        known = [{**opening, "path": s.path.absolute(), "name": s.name} for s in opened]
+        n_bytes = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
     stale = plans.find_stale(box, opened) if overwrite else ()
     for warning in stale:
         progress.warn(warning)
@@ -270,11 +300,17 @@ def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:
 
 
 def _collect_warnings(jobs: Sequence[Job]) -> tuple[str, ...]:
-    padded = {job.row.name: 0 for job in jobs}
+    said: dict[str, dict[str, int]] = {}
     for job in jobs:
-        padded[job.row.name] += job.plan.n_padded
-    return tuple(
-        f"{model}: the windows of {n} clips reach beyond their movie; its first or last frame is repeated there."
-        for model, n in padded.items()
-        if n
-    )
+        counts = {
+            "the windows of {n} clips reach beyond their movie; its first or last frame is repeated there.": (
+                job.plan.n_padded
+            ),
+            "{n} clips hold a frame that stays on screen for more than a second, and 10 times as long as others: a gap "
+            "in the movie, or a still.": job.plan.n_held,
+            "{n} clips that reach beyond their movie or into gaps are left out.": job.plan.n_dropped,
+        }
+        own = said.setdefault(job.row.name, dict.fromkeys(counts, 0))
+        for sentence, n in counts.items():
+            own[sentence] += n
+    return tuple(f"{model}: {sentence.format(n=n)}" for model, own in said.items() for sentence, n in own.items() if n)

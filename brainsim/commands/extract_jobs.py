@@ -8,54 +8,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from brainsim.core.errors import InvalidValueError, StoreError, UnknownNameError
+from brainsim.commands.extract_options import ExtractOptions
+from brainsim.core.errors import InvalidValueError, UnknownNameError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import suggest
-from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
 from brainsim.models import MODELS, ModelRow, find_row, weights_key
 from brainsim.models.catalogue import UNTRAINED
 from brainsim.models.external import explain_module, is_external
 from brainsim.models.keys import choose_precision
+from brainsim.models.sketch_size import count_outputs
 from brainsim.models.weight_files import checkpoint_files
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
 from brainsim.store import Store
 
 # Counts up when the same options come to give other numbers: nodes of the older format are then not reused.
 ACTIVATIONS_FORMAT = 1
-DTYPES = ("float32", "float16")
-# The names in models.pooling.POOLS, which imports torch.
-POOL_NAMES = ("none", "mean", "spatial-2x2")
-# Share of the free memory that unwritten chunks may take; the rest is for models and batches.
-BUFFER_SHARE = 0.4
-# What a store writer holds at most: one chunk.
-CHUNK_BYTES, CHUNK_ROWS = 32 * 2**20, 300
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What is the same for every model and stimulus; see `brainsim.commands.extract.extract`."""
-
-    layers: tuple[str, ...]
-    pool: str
-    dtype: str
-    step_s: float
-    clip_window: str
-    resize: str
-    protocol: str
-    tap: str | None
-    checkpoint: Path | None
-    random_weights: bool
-    seed: int
-    device: str
-    batch_size: int
-    overwrite: bool
-    precision: str = "fp32"
-
-    def checkpoint_of(self, row: ModelRow) -> Path | None:
-        """Return the checkpoint that a model takes: untrained controls take none."""
-        return None if row.control_of else self.checkpoint
 
 
 @dataclass(frozen=True)
@@ -76,6 +43,8 @@ class Job:
         Its clips.
     layers, missing : tuple of str
         Layers asked for, and those whose node is not complete.
+    sketch : int, optional
+        Features that are kept of each layer that has more.
     """
 
     row: ModelRow
@@ -85,6 +54,7 @@ class Job:
     plan: ClipPlan
     layers: tuple[str, ...]
     missing: tuple[str, ...]
+    sketch: int | None = None
 
     def node(self, layer: str) -> str:
         """Return the path of a layer's node."""
@@ -194,31 +164,44 @@ def plan_jobs(
     InvalidValueError
         Where the store holds another movie under a stimulus's name and `overwrite` is off.
     """
+    plans = {(s.name, row.name): _plan(s, row, options) for s in stimuli for row, _ in rows}
     jobs = []
     for stimulus in stimuli:
         _check_same_movie(stimulus, store, options)
         for row, layers in rows:
-            key = feature_key(row, options)
-            shown = row.protocol(options.protocol).input
-            plan = plan_clips(
-                stimulus,
-                n_frames=shown.n_frames,
-                frame_stride=shown.frame_stride,
-                frame_rate_hz=shown.sampling_hz,
-                step_s=options.step_s,
-                window=options.clip_window,
-            )
-            job = Job(row, f"{row.node_name}@{digest(key)[:8]}", key, stimulus, plan, layers, ())
+            sketch = options.sketch
+            if options.sketch_error is not None:
+                sketch = count_outputs(sum(plans[s.name, row.name].n_clips for s in stimuli), options.sketch_error)
+            key = feature_key(row, options, sketch=sketch)
+            plan = plans[stimulus.name, row.name]
+            job = Job(row, f"{row.node_name}@{digest(key)[:8]}", key, stimulus, plan, layers, (), sketch)
             missing = tuple(
                 layer
                 for layer in layers
                 if options.overwrite or store is None or not store.has(job.node(layer), key=job.node_key(layer))
             )
-            jobs.append(Job(row, job.feature_set, key, stimulus, plan, layers, missing))
+            jobs.append(replace(job, missing=missing))
     return jobs
 
 
-def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
+def _plan(stimulus: Stimulus, row: ModelRow, options: ExtractOptions) -> ClipPlan:
+    shown = row.protocol(options.protocol).input
+    try:
+        return plan_clips(
+            stimulus,
+            n_frames=shown.n_frames,
+            frame_stride=shown.frame_stride,
+            frame_rate_hz=shown.sampling_hz,
+            step_s=options.step_s,
+            window=options.clip_window,
+            pad=options.pad,
+        )
+    except InvalidValueError as error:
+        error.add_note(f"for {row.name}, which takes {shown.n_frames} frames at a time.")
+        raise
+
+
+def feature_key(row: ModelRow, options: ExtractOptions, *, sketch: int | None = None) -> dict[str, Any]:
     """Return everything that makes a model's activations but layer and stimulus."""
     precision = choose_precision(row, options.precision)
     return {
@@ -237,8 +220,10 @@ def feature_key(row: ModelRow, options: ExtractOptions) -> dict[str, Any]:
         "step_s": options.step_s,
         "clip_window": options.clip_window,
         "resize": options.resize,
-        # Left out where it is full, so that the option leaves the keys of all who do without it as they were.
+        # Left out where they are not used, so that they leave the keys of all who do without them as they were.
         **({} if precision == "fp32" else {"precision": precision}),
+        **({} if options.pad == "repeat" else {"pad": options.pad}),
+        **({} if sketch is None else {"sketch": {"n_outputs": sketch, "seed": options.seed}}),
     }
 
 
@@ -247,63 +232,6 @@ def open_store(path: Path, *, dry_run: bool) -> Store | None:
     if not dry_run:
         return Store(path, "a")
     return Store(path, "r") if path.exists() else None
-
-
-def describe_jobs(jobs: Sequence[Job], options: ExtractOptions) -> list[dict[str, Any]]:
-    """Return one row per node of the jobs: what it holds, how large it is, and whether it is there.
-
-    Shapes come from the networks without weights; nothing is computed or fetched.
-    """
-    from brainsim.models import TapInfo, tap_infos
-    from brainsim.models.pooling import count_features
-
-    taps: dict[str, dict[str, TapInfo]] = {}
-    rows = []
-    for job in jobs:
-        name = job.row.name
-        if name not in taps:
-            taps[name] = {t.name: t for t in tap_infos(job.row, protocol=options.protocol, tap=options.tap)}
-        for layer in job.layers:
-            n_features = count_features(options.pool, taps[name][layer])
-            rows.append(
-                {
-                    "node": job.node(layer),
-                    "model": name,
-                    "layer": layer,
-                    "stimulus": job.stimulus.name,
-                    "n_clips": job.plan.n_clips,
-                    "n_features": n_features,
-                    "bytes": job.plan.n_clips * n_features * np.dtype(options.dtype).itemsize,
-                    "state": "write" if layer in job.missing else "reuse",
-                }
-            )
-    return rows
-
-
-def check_room(rows: Sequence[dict[str, Any]], store: Path) -> None:
-    """Raise StoreError where the disk cannot hold what `describe_jobs` says will be written."""
-    needed, free = sum(row["bytes"] for row in rows if row["state"] == "write"), disk_free_bytes(store)
-    if needed > free:
-        raise StoreError(
-            f"{format_bytes(needed)} of activations do not fit into the {format_bytes(free)} free at {store}.",
-            hint="--layers, --pool mean, --dtype float16 or a larger --step-s make less; --dry-run says how much",
-        )
-
-
-def group_jobs(jobs: Sequence[Job], rows: Sequence[dict[str, Any]]) -> list[list[Job]]:
-    """Return the jobs of one stimulus in groups whose unwritten chunks fit into memory; nearly always one group."""
-    budget, held = BUFFER_SHARE * memory_free_bytes(), 0.0
-    sizes = {row["node"]: row["bytes"] / max(row["n_clips"], 1) for row in rows}
-    groups: list[list[Job]] = []
-    for job in jobs:
-        per_clip = [sizes[job.node(layer)] for layer in job.missing]
-        need = sum(max(min(CHUNK_BYTES, size * min(CHUNK_ROWS, job.plan.n_clips)), size) for size in per_clip)
-        if not groups or held + need > budget:
-            groups.append([])
-            held = 0.0
-        groups[-1].append(job)
-        held += need
-    return groups
 
 
 def write_stimulus(store: Store, stimulus: Stimulus, *, overwrite: bool) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 
-import numpy as np
-
-from brainsim.commands.extract_jobs import ExtractOptions, Job
+from brainsim.commands.extract_jobs import Job
+from brainsim.commands.extract_options import ExtractOptions
+from brainsim.commands.extract_writing import JobWriter
 from brainsim.core.errors import NumericalError
-from brainsim.core.progress import Progress
+from brainsim.core.progress import Progress, Task
 from brainsim.core.seeds import named_seed
 from brainsim.models import LoadedModel, load_model
 from brainsim.models.networks.masking import RandomMask
-from brainsim.models.pooling import POOLS, count_features
+from brainsim.models.pooling import find_pool
+from brainsim.models.sketch import Sketch
+from brainsim.models.transfer import HostCopy
 from brainsim.stimuli import ClipBatch, ClipRequest, Stimulus, iter_clip_batches
-from brainsim.store import ArraySpec, NodeWriter, Store
+from brainsim.stimuli.ahead import Behind, run_ahead
+from brainsim.store import Store
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
@@ -55,8 +59,10 @@ def run_jobs(
 ) -> int:
     """Decode one stimulus once and write what every job lacks.
 
-    Memory is bounded by one batch of clips and its activations, and one chunk per node. Nodes are marked complete when
-    all their clips are written; an error leaves them unfinished.
+    Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
+    one while this one is computed. Memory is bounded by two batches of clips and of activations, and a chunk per node.
+    What a run that broke off left is gone on from, at a batch. Nodes are marked complete when all their clips are
+    written; an error leaves them unfinished.
 
     Returns
     -------
@@ -64,98 +70,62 @@ def run_jobs(
         Bytes of activations written.
     """
     by_name = {job.row.name: job for job in jobs}
-    stimulus, n_bytes = jobs[0].stimulus, 0
-    requests = {name: ClipRequest(j.plan, models[name].input.size, options.batch_size) for name, j in by_name.items()}
+    stimulus = jobs[0].stimulus
     total = sum(job.plan.n_clips for job in jobs)
-    for name in by_name:
-        _reseed_masks(models[name], stimulus, seed=options.seed)
     with ExitStack() as stack:
         task = stack.enter_context(progress.task(f"{stimulus.name}, {len(jobs)} models", total=total, unit="clips"))
-        writers = {
-            (name, layer): stack.enter_context(_open_writer(job, layer, models[name], options, store))
+        writers = {name: JobWriter(job, models[name], options, store, stack) for name, job in by_name.items()}
+        requests = {
+            name: ClipRequest(job.plan, models[name].input.size, options.batch_size, writers[name].first)
             for name, job in by_name.items()
-            for layer in job.missing
         }
-        for batch in iter_clip_batches(stimulus, requests, resize=options.resize):
-            job = by_name[batch.request]
-            for layer, block in _compute(job, batch, models[job.row.name], options):
-                writers[job.row.name, layer].append("values", block)
-                n_bytes += block.nbytes
-            task.advance(len(batch.frames))
-        for (name, _), writer in writers.items():
-            plan = by_name[name].plan
-            writer.append("time_s", plan.time_s)
-            writer.append("window_s", plan.window_s)
+        for name, writer in writers.items():
+            _reseed_masks(models[name], stimulus, seed=options.seed, n_skipped=writer.first)
+            task.advance(writer.first)
+        devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch}
+        # One for all models: layers of any model share its first columns.
+        sketches = {found: Sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
+        batches = stack.enter_context(
+            closing(run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1))
+        )
+        behind = stack.enter_context(Behind(depth=1))
+        for batch in batches:
+            name = batch.request
+            sketch = sketches.get((by_name[name].sketch or 0, models[name].device))
+            layers = _compute(by_name[name], batch, models[name], options, sketch)
+            behind.call(partial(_write, writers[name], batch.first, len(batch.frames), layers, task))
+        behind.wait()
+        for writer in writers.values():
             writer.complete()
-    return n_bytes
+    return sum(writer.n_bytes for writer in writers.values())
 
 
-def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptions, store: Store) -> NodeWriter:
-    tap = next(tap for tap in model.taps if tap.name == layer)
-    n_clips = job.plan.n_clips
-    return store.writer(
-        job.node(layer),
-        type="activations",
-        key=job.node_key(layer),
-        arrays={
-            "values": ArraySpec((n_clips, count_features(options.pool, tap)), options.dtype),
-            "time_s": ArraySpec((n_clips,), "float64"),
-            "window_s": ArraySpec((n_clips, 2), "float64"),
-        },
-        attributes={
-            "model": job.row.name,
-            "layer": layer,
-            "layer_index": job.row.layer_index(layer, options.tap),
-            "stimulus": job.stimulus.name,
-            "family": job.row.family,
-            "shape": list(tap.shape),
-            "pool": options.pool,
-            "protocol": options.protocol,
-            "clip_window": options.clip_window,
-            "step_s": options.step_s,
-            "resize": options.resize,
-            "n_padded_clips": job.plan.n_padded,
-            "weights": model.weights_digest,
-            "seed": options.seed,
-            "precision": model.precision,
-        },
-        overwrite=options.overwrite,
-    )
+def _write(writer: JobWriter, first: int, n_clips: int, layers: Mapping[str, HostCopy], task: Task) -> None:
+    writer.write(first, layers)
+    task.advance(n_clips)
 
 
 def _compute(
-    job: Job, batch: ClipBatch, model: LoadedModel, options: ExtractOptions
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each missing layer's block, (n_clips, n_features), checked and in the dtype of the store."""
+    job: Job, batch: ClipBatch, model: LoadedModel, options: ExtractOptions, sketch: Sketch | None
+) -> dict[str, HostCopy]:
+    """Return each missing layer's features, float32 (n_clips, n_features), on their way to this machine's memory."""
     taps = {tap.name: tap for tap in model.taps}
+    pool = find_pool(options.pool)
     try:
         activations = model.activations(batch.frames, job.missing)
     except NumericalError as error:
         last = batch.first + len(batch.frames) - 1
         error.add_note(f"in clips {batch.first} to {last} of {job.stimulus.name}; nothing of it is kept.")
         raise
-    for layer, values in activations.items():
-        block = POOLS[options.pool](values, taps[layer]).float().cpu().numpy()
-        bad = ~np.isfinite(block).all(axis=1)
-        if bad.any():
-            clip = batch.first + int(np.flatnonzero(bad)[0])
-            raise NumericalError(
-                f"{job.row.name}, layer {layer}: activations of clip {clip} of {job.stimulus.name} (at "
-                f"{job.plan.time_s[clip]:.3f} s) are not finite; nothing of it is kept.",
-                hint="check the weights",
-            )
-        if options.dtype == "float16":
-            largest = float(np.abs(block).max(initial=0.0))
-            if largest > float(np.finfo(np.float16).max):
-                raise NumericalError(
-                    f"{job.row.name}, layer {layer}: activations reach {largest:g}; float16 ends at 65504.",
-                    hint="--dtype float32",
-                )
-        yield layer, block.astype(options.dtype, copy=False)
+    features = {layer: pool(values, taps[layer]).float() for layer, values in activations.items()}
+    return {layer: HostCopy(values if sketch is None else sketch(values)) for layer, values in features.items()}
 
 
-def _reseed_masks(model: LoadedModel, stimulus: Stimulus, *, seed: int) -> None:
-    """Start random masks afresh for each stimulus: what is drawn must not depend on what was extracted before."""
+def _reseed_masks(model: LoadedModel, stimulus: Stimulus, *, seed: int, n_skipped: int) -> None:
+    """Start random masks afresh for each stimulus: what is drawn must not depend on what was extracted before.
+
+    The masks of the first `n_skipped` clips are drawn and dropped, so that each clip has the one it always has.
+    """
     for module in model.network.module.modules():
         if isinstance(module, RandomMask):
-            module.reseed(named_seed(seed, model.row.seed_name, "mask", stimulus.digest))
+            module.reseed(named_seed(seed, model.row.seed_name, "mask", stimulus.digest), n_skipped=n_skipped)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from brainsim.models.rows import InputSpec
+from brainsim.models.transfer import to_device
 
 
 def scale(frames: np.ndarray, spec: InputSpec, device: torch.device) -> Tensor:
@@ -15,7 +16,7 @@ def scale(frames: np.ndarray, spec: InputSpec, device: torch.device) -> Tensor:
     Parameters
     ----------
     frames : ndarray of uint8, (n_clips, n_frames, height, width, 3)
-        RGB, in memory that can be written to.
+        RGB; not changed.
     spec : InputSpec
         What the network is shown.
     device : torch.device
@@ -25,7 +26,8 @@ def scale(frames: np.ndarray, spec: InputSpec, device: torch.device) -> Tensor:
     -------
     Tensor of float32, (n_clips, n_frames, 3, height, width)
     """
-    on_device = torch.from_numpy(frames).to(device)
+    # torch wants arrays that could be written to, though these are not.
+    on_device = to_device(torch.from_numpy(frames if frames.flags.writeable else frames.copy()), device)
     return on_device.permute(0, 1, 4, 2, 3).to(torch.float32) / spec.divisor
 
 

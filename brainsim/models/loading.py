@@ -93,11 +93,10 @@ class LoadedModel:
                 f"{self.row.name} was given frames of {frames.dtype} {frames.shape}; it takes uint8 "
                 f"(n_clips, {', '.join(map(str, expected))})."
             )
-        # A copy: a caller's array may be read-only, and is never changed.
-        return show(scale(frames.copy(), spec, self.device), spec)
+        return show(scale(frames, spec, self.device), spec)
 
     def activations(self, frames: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Return the outputs of layers for a batch of clips, from one forward pass.
+        """Return the outputs of layers for a batch of clips, from one forward pass that ends after the last of them.
 
         Parameters
         ----------
@@ -120,11 +119,13 @@ class LoadedModel:
         """
         names = [tap.name for tap in self.taps] if layers is None else list(layers)
         batch = self.prepare(frames)
+        # Taps are known to run once, because a whole forward pass was traced; other modules are watched to the end.
+        traced = {tap.name for tap in self.taps}
         with (
             torch.inference_mode(),
             _exact_float32(self.device),
             run_in_precision(self.precision, self.device, name=self.row.name),
-            capture(self.network.module, names) as outputs,
+            capture(self.network.module, names, stop=traced.issuperset(names)) as outputs,
         ):
             self.network.forward(batch)
         absent = [name for name in names if name not in outputs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -62,12 +62,26 @@ def find_modules(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module
     return {name: known[name] for name in names}
 
 
+class _AllCaptured(BaseException):
+    """Raised inside a forward pass when nothing more is wanted of it; no `except Exception` on its way may stop it."""
+
+
 @contextmanager
-def capture(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def capture(module: nn.Module, names: Sequence[str], *, stop: bool = False) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of the named submodules during forward passes inside a `with` block.
 
     Outputs are cloned at once: the next module may work in place (ResNet's ReLU overwrites what its batch norm gave).
     Hooks are removed when the block is left, by an exception too.
+
+    Parameters
+    ----------
+    module : Module
+        The network.
+    names : sequence of str
+        Names of submodules.
+    stop : bool
+        Leave the forward pass, and the block, when all of them have given their output: what comes after is not
+        computed. A module that would run again after that is then not noticed.
     """
     outputs: dict[str, Tensor] = {}
     handles = []
@@ -83,9 +97,12 @@ def capture(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
                         f"layer {name!r} runs twice in one forward pass; tap a module that runs once."
                     )
                 outputs[name] = first.detach().clone()
+                if stop and len(outputs) == len(names):
+                    raise _AllCaptured
 
             handles.append(submodule.register_forward_hook(keep))
-        yield outputs
+        with suppress(_AllCaptured):
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()

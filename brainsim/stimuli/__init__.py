@@ -1,7 +1,7 @@
 """Turn movies, arrays of frames and folders of images into frames with times, and frames into clips."""
 
 from brainsim.stimuli.batches import ClipBatch, ClipRequest, iter_clip_batches
-from brainsim.stimuli.clips import CLIP_WINDOWS, ClipPlan, plan_clips
+from brainsim.stimuli.clips import CLIP_WINDOWS, PADS, ClipPlan, plan_clips
 from brainsim.stimuli.frames import RESIZES, iter_frames, resize_frame
 from brainsim.stimuli.moving import render_moving_photographs
 from brainsim.stimuli.opening import open_stimulus
@@ -11,6 +11,7 @@ from brainsim.stimuli.video import write_video
 __all__ = [
     "ARRAY_AXES",
     "CLIP_WINDOWS",
+    "PADS",
     "RESIZES",
     "ClipBatch",
     "ClipPlan",

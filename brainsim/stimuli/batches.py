@@ -24,11 +24,14 @@ class ClipRequest:
         Height and width of its frames, px.
     batch_size : int
         Clips per batch; the last batch may be smaller.
+    first : int
+        First clip wanted; those before it are left out.
     """
 
     plan: ClipPlan
     size: Size
     batch_size: int
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def iter_clip_batches(
     wanted: dict[Size, np.ndarray] = {}
     for request in requests.values():
         mask = wanted.setdefault(request.size, np.zeros(stimulus.n_frames, bool))
-        mask[request.plan.frame_index.ravel()] = True
+        mask[request.plan.frame_index[request.first :].ravel()] = True
     cursors = {name: _Cursor(name, request) for name, request in requests.items()}
     held: dict[Size, dict[int, np.ndarray]] = {size: {} for size in wanted}
     for index, frames in iter_frames(stimulus, wanted, resize=resize):
@@ -93,7 +96,7 @@ class _Cursor:
         self.newest = index.max(axis=1)  # (n_clips,) the frame that completes each clip
         # (n_clips,) the oldest frame that this clip or a later one needs
         self.oldest = np.minimum.accumulate(index.min(axis=1)[::-1])[::-1]
-        self.next_clip = 0
+        self.next_clip = request.first
 
     @property
     def oldest_needed(self) -> int:

@@ -14,6 +14,9 @@ from brainsim.stimuli.stimulus import Stimulus
 
 ClipWindow = Literal["trailing", "centred"]
 CLIP_WINDOWS = ("trailing", "centred")
+PADS = ("repeat", "drop", "error")
+# A frame that stays this long on screen, and ten times as long as is usual, is a gap in the recording, or a still.
+HELD_S, HELD_FRAMES = 1.0, 10
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,18 @@ class ClipPlan:
         Frames of each clip, in order of time.
     is_padded : ndarray of bool, (n_clips,)
         Clips whose window reaches beyond the movie: its first (last) frame is repeated there.
+    is_held : ndarray of bool, (n_clips,)
+        Clips with a frame that stays on screen for much longer than is usual in this movie: a gap, or a still.
+    n_dropped : int
+        Clips that `pad="drop"` left out.
     """
 
     time_s: np.ndarray
     window_s: np.ndarray
     frame_index: np.ndarray
     is_padded: np.ndarray
+    is_held: np.ndarray
+    n_dropped: int = 0
 
     @property
     def n_clips(self) -> int:
@@ -47,6 +56,11 @@ class ClipPlan:
         """Number of clips with a repeated first or last frame."""
         return int(self.is_padded.sum())
 
+    @property
+    def n_held(self) -> int:
+        """Number of clips with a frame that stays on screen for much longer than is usual."""
+        return int(self.is_held.sum())
+
 
 def plan_clips(
     stimulus: Stimulus,
@@ -56,6 +70,7 @@ def plan_clips(
     frame_rate_hz: float | None = None,
     step_s: float = 1.0,
     window: str = "trailing",
+    pad: str = "repeat",
 ) -> ClipPlan:
     """Plan one clip per `step_s` seconds of movie.
 
@@ -79,15 +94,20 @@ def plan_clips(
         Seconds from one clip to the next.
     window : {"trailing", "centred"}
         Where the window lies.
+    pad : {"repeat", "drop", "error"}
+        What becomes of clips whose window reaches beyond the movie, or into a gap of it: "repeat" keeps them, with the
+        frame that is nearest, or on screen, as often as it takes, and marks them; "drop" leaves them out; "error"
+        refuses them. Images have neither.
 
     Raises
     ------
     InvalidValueError
-        An option that is not allowed, or a movie shorter than one step.
+        An option that is not allowed, a movie shorter than one step, or no clip that is left.
     """
     check_count("n_frames", n_frames)
     check_count("frame_stride", frame_stride)
     check_choice("clip_window", window, CLIP_WINDOWS)
+    check_choice("pad", pad, PADS)
     if stimulus.kind == "images":
         return _plan_images(stimulus, n_frames=n_frames)
     check_number("step_s", step_s, above=0, unit="s", hint="--step-s is in seconds")
@@ -124,14 +144,47 @@ def plan_clips(
         end_s = time_s + (span_s + shown_s) / 2
     window_s = np.stack([end_s - span_s - shown_s, end_s], axis=1)
     outside = (query_s < -SAME_TIME_S) | (query_s >= stimulus.duration_s + SAME_TIME_S)
-    return ClipPlan(time_s, window_s, frame_index, outside.any(axis=1))
+    held = _held_frames(stimulus)[frame_index].any(axis=1)
+    return _apply_pad(ClipPlan(time_s, window_s, frame_index, outside.any(axis=1), held), stimulus, pad)
+
+
+def _held_frames(stimulus: Stimulus) -> np.ndarray:
+    """Return which frames, bool (n_frames,), stay on screen for much longer than is usual."""
+    shown_s = np.diff(np.append(stimulus.frame_time_s, stimulus.duration_s))
+    held: np.ndarray = shown_s > max(HELD_S, HELD_FRAMES * stimulus.frame_interval_s) + SAME_TIME_S
+    return held
+
+
+def _apply_pad(plan: ClipPlan, stimulus: Stimulus, pad: str) -> ClipPlan:
+    is_touched = plan.is_padded | plan.is_held
+    if pad == "repeat" or not is_touched.any():
+        return plan
+    keep = ~is_touched
+    if pad == "error" or not keep.any():
+        first = int(np.flatnonzero(is_touched)[0])
+        begin_s, end_s = plan.window_s[first]
+        what = "all of them" if not keep.any() else f"the first at {plan.time_s[first]:.3f} s"
+        raise InvalidValueError(
+            f"{stimulus.name} lasts {stimulus.duration_s:.3f} s; {plan.n_padded} of {plan.n_clips} clips reach beyond "
+            f"it and {plan.n_held} into gaps ({what}: {begin_s:.3f} to {end_s:.3f} s).",
+            hint="--pad repeat keeps them and says so" + ("" if not keep.any() else "; --pad drop leaves them out"),
+        )
+    return ClipPlan(
+        plan.time_s[keep],
+        plan.window_s[keep],
+        plan.frame_index[keep],
+        plan.is_padded[keep],
+        plan.is_held[keep],
+        n_dropped=int(is_touched.sum()),
+    )
 
 
 def _plan_images(stimulus: Stimulus, *, n_frames: int) -> ClipPlan:
     edges_s = np.append(stimulus.frame_time_s, stimulus.duration_s)
     frame_index = np.repeat(np.arange(stimulus.n_frames)[:, None], n_frames, axis=1)
     window_s = np.stack([edges_s[:-1], edges_s[1:]], axis=1)
-    return ClipPlan(edges_s[1:].copy(), window_s, frame_index, np.zeros(stimulus.n_frames, bool))
+    never = np.zeros(stimulus.n_frames, bool)
+    return ClipPlan(edges_s[1:].copy(), window_s, frame_index, never, never)
 
 
 def _frame_at(stimulus: Stimulus, time_s: np.ndarray) -> np.ndarray:

@@ -128,8 +128,10 @@ def _fit(photo: Image.Image, width: int, height: int) -> Image.Image:
     size = (round(width * CANVAS_SCALE), round(height * CANVAS_SCALE))
     scale = min(photo.width / size[0], photo.height / size[1])
     w, h = size[0] * scale, size[1] * scale
-    left, top = (photo.width - w) / 2, (photo.height - h) / 2
-    return photo.resize(size, Image.Resampling.LANCZOS, box=(left, top, left + w, top + h))
+    # Rounding must not push the box over an edge: Pillow refuses that.
+    left, top = max((photo.width - w) / 2, 0.0), max((photo.height - h) / 2, 0.0)
+    box = (left, top, min(left + w, float(photo.width)), min(top + h, float(photo.height)))
+    return photo.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def _draw_clock(rng: np.random.Generator, *, n_frames: int, fps_hz: float, stretch_s: tuple[float, float]) -> list[int]:

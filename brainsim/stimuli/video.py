@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ from brainsim.stimuli.stimulus import Stimulus
 DEFAULT_CRF = 23
 # A header's duration is rounded differently from the sum of its frames; more than this is missing film.
 MISSING_FILM_S = 0.5
+# Containers seek by the order of decoding: a key frame this long before is surely before in the order of showing too.
+SEEK_MARGIN_S = 5.0
 
 
 @contextmanager
@@ -81,7 +84,7 @@ def open_video(path: Path, *, name: str) -> Stimulus:
 
 
 def iter_video(stimulus: Stimulus, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode a video once, from its start, and yield the wanted frames.
+    """Decode a video once, from its start or a key frame well before the first wanted frame, and yield those wanted.
 
     Parameters
     ----------
@@ -106,29 +109,71 @@ def iter_video(stimulus: Stimulus, wanted: np.ndarray) -> Iterator[tuple[int, np
     """
     if not wanted.any():
         return
-    last, expected = int(np.flatnonzero(wanted)[-1]), 0
-    reformatter = VideoReformatter()  # kept: a fresh one per frame costs more than the decoding
+    first = int(np.flatnonzero(wanted)[0])
+    if stimulus.frame_time_s[first] > 2 * SEEK_MARGIN_S:
+        with _open_video(stimulus.path) as (container, stream):
+            found = _seek(container, stream, stimulus, first)
+            if found is not None:
+                yield from _take_wanted(stimulus, wanted, *found)
+                return
     with _open_video(stimulus.path) as (container, stream):
-        try:
-            for frame in container.decode(stream):
-                if frame.pts is None or frame.time is None:
-                    continue
-                time_s = frame.time - stimulus.start_s
-                if time_s < stimulus.frame_time_s[0] - SAME_TIME_S:
-                    continue
-                index = int(np.searchsorted(stimulus.frame_time_s, time_s - SAME_TIME_S))
-                if index != expected or abs(stimulus.frame_time_s[index] - time_s) > SAME_TIME_S:
-                    break
-                if frame.is_corrupt:
-                    raise _decoding_error(stimulus, index, "its data are damaged and the decoder guessed the picture")
-                if wanted[index]:
-                    yield index, _to_rgb(reformatter.reformat(frame, format="rgb24"), stimulus.rotation)
-                expected += 1
-                if index == last:
-                    return
-        except av.FFmpegError as error:
-            raise _decoding_error(stimulus, expected, str(error)) from error
+        yield from _take_wanted(stimulus, wanted, container.decode(stream), 0)
+
+
+def _take_wanted(
+    stimulus: Stimulus, wanted: np.ndarray, frames: Iterator[VideoFrame], expected: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the wanted frames as RGB; every frame from `expected` on must come, in order."""
+    last = int(np.flatnonzero(wanted)[-1])
+    begins_at_s = stimulus.frame_time_s[expected] - SAME_TIME_S
+    reformatter = VideoReformatter()  # kept: a fresh one per frame costs more than the decoding
+    try:
+        for frame in frames:
+            if frame.pts is None or frame.time is None:
+                continue
+            time_s = frame.time - stimulus.start_s
+            if time_s < begins_at_s:
+                continue
+            index = int(np.searchsorted(stimulus.frame_time_s, time_s - SAME_TIME_S))
+            if index != expected or abs(stimulus.frame_time_s[index] - time_s) > SAME_TIME_S:
+                break
+            if frame.is_corrupt:
+                raise _decoding_error(stimulus, index, "its data are damaged and the decoder guessed the picture")
+            if wanted[index]:
+                yield index, _to_rgb(reformatter.reformat(frame, format="rgb24"), stimulus.rotation)
+            expected += 1
+            if index == last:
+                return
+    except av.FFmpegError as error:
+        raise _decoding_error(stimulus, expected, str(error)) from error
     raise _decoding_error(stimulus, expected, "the decoder skipped it")
+
+
+def _seek(
+    container: InputContainer, stream: VideoStream, stimulus: Stimulus, first: int
+) -> tuple[Iterator[VideoFrame], int] | None:
+    """Return the frames from a key frame well before the first wanted one, and that key frame's index.
+
+    None where that cannot be had: then everything is decoded. Frames that are stored after a key frame and shown before
+    it may lean on what was not decoded; they are left out, because counting begins with the key frame.
+    """
+    if not stream.time_base:
+        return None
+    target_s = stimulus.frame_time_s[first] - SEEK_MARGIN_S + stimulus.start_s
+    try:
+        container.seek(int(target_s / stream.time_base), stream=stream)
+        frames = container.decode(stream)
+        for frame in frames:
+            if not frame.key_frame or frame.time is None:
+                continue
+            time_s = frame.time - stimulus.start_s
+            index = int(np.searchsorted(stimulus.frame_time_s, time_s - SAME_TIME_S))
+            if index > first or abs(stimulus.frame_time_s[index] - time_s) > SAME_TIME_S:
+                return None
+            return chain([frame], frames), index
+    except av.FFmpegError:
+        return None
+    return None
 
 
 def write_video(

@@ -49,9 +49,9 @@ class NodeInfo:
     attributes : dict
         What readers want to know.
     arrays : dict of str to (shape, dtype)
-        Its arrays; empty while it is unfinished.
+        Its arrays; while it is unfinished, those that an interrupted writer can go on with.
     nbytes : int
-        Bytes of its files on disk, chunks and array metadata; 0 while it is unfinished.
+        Bytes of its files on disk, chunks and array metadata; while it is unfinished, of those to go on from.
     """
 
     path: str
@@ -161,6 +161,21 @@ def finish_record(record: NodeRecord, layouts: dict[str, ArrayLayout], files: di
     arrays = {name: (layout.shape, layout.dtype) for name, layout in layouts.items()}
     nbytes = sum(size for size, _ in files.values())
     return NodeRecord(replace(record.info, complete=True, arrays=arrays, nbytes=nbytes), layouts, files)
+
+
+def unfinished_record(
+    record: NodeRecord, layouts: dict[str, ArrayLayout], files: dict[str, tuple[int, int]]
+) -> NodeRecord:
+    """Return the record without a completion mark, and with the arrays and chunks that are there so far."""
+    return NodeRecord(replace(record.info, complete=False, arrays={}, nbytes=0), layouts, files)
+
+
+def can_go_on(left: NodeRecord, wanted: NodeRecord) -> bool:
+    """Return whether what an interrupted writer left can be part of the node wanted: same key, same software."""
+    same = (left.info.type, left.info.version, left.info.digest, left.info.software, left.info.attributes) == (
+        wanted.info.type, wanted.info.version, wanted.info.digest, wanted.info.software, wanted.info.attributes,
+    )  # fmt: skip
+    return same and not left.info.complete and bool(left.files)
 
 
 def group_document(attributes: Mapping[str, Any]) -> bytes:

@@ -36,6 +36,7 @@ from brainsim.store.records import (
     NodeInfo,
     NodeRecord,
     begin_record,
+    can_go_on,
     copy_info,
     group_document,
     node_document,
@@ -251,10 +252,13 @@ class Store:
         attributes: Mapping[str, Any] | None = None,
         chunk_rows: int | None = None,
         overwrite: bool = False,
+        resume: bool = False,
     ) -> NodeWriter:
         """Return a writer that takes arrays block by block; parameters and errors as in `write`.
 
         Its `is_complete` says on entering that a complete node of the same key is there: appending then does nothing.
+        With `resume`, an interrupted writer's whole chunks are kept where key and software are the same: `n_rows` says
+        where appending begins.
         """
         self._check_writable()
         check_node_path(node)
@@ -269,12 +273,14 @@ class Store:
                     raise _other_key(there.info, wanted.info)
                 if missing_file(self.path, there) is None:
                     return copy_info(there.info)
+            if resume and not overwrite and there is not None and can_go_on(there, wanted):
+                return there
             if needed > LARGE_BYTES and needed > disk_free_bytes(self.path):
                 raise no_space(self.path, f"node {node!r}", needed)
             prepare_folder(self.path, node, node_document(wanted), lock, group_document({}))
             return wanted
 
-        return NodeWriter(self.path, begin, node=node, type=type, arrays=arrays, chunk_rows=chunk_rows)
+        return NodeWriter(self.path, begin, node=node, type=type, arrays=arrays, chunk_rows=chunk_rows, resume=resume)
 
     def delete(self, node: str) -> None:
         """Remove a node, complete or not.

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from brainsim.core.checks import check_node_name
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.files import METADATA, clear_folder, exists, make_folder, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
@@ -25,13 +25,21 @@ from brainsim.store.layout import (
 )
 from brainsim.store.locks import NodeLock
 from brainsim.store.node_types import NODE_TYPES, NodeType
-from brainsim.store.records import NodeInfo, NodeRecord, check_attributes, finish_record, node_document
+from brainsim.store.reading import read_checked
+from brainsim.store.records import (
+    NodeInfo,
+    NodeRecord,
+    check_attributes,
+    finish_record,
+    node_document,
+    unfinished_record,
+)
 
 
 class NodeWriter:
     """Writes one node, block by block; made by `Store.writer`, used in a `with` block.
 
-    Leaving the block without `complete()` leaves an unfinished node, which the next writer replaces.
+    Leaving the block without `complete()` leaves an unfinished node, which the next writer replaces, or goes on with.
 
     Parameters
     ----------
@@ -39,13 +47,17 @@ class NodeWriter:
         The store's folder.
     begin : callable
         Called under the lock: prepares the node's folder and returns the record to write, or returns the info of the
-        complete node of the same key that is there already.
+        complete node of the same key that is there already. A record that names files is that of an unfinished node to
+        go on with.
     node, type : str
         The node's path and type.
     arrays : mapping of str to ArraySpec
         What will be appended.
     chunk_rows : int, optional
         Rows of a chunk in every array; by default chosen per array (`choose_chunk_rows`).
+    resume : bool
+        Whether to keep a manifest of the chunks that are written, for a later writer to go on from, and to go on from
+        one that is there. Arrays must then say how many rows they will have.
     """
 
     def __init__(
@@ -57,6 +69,7 @@ class NodeWriter:
         type: str,
         arrays: Mapping[str, ArraySpec],
         chunk_rows: int | None = None,
+        resume: bool = False,
     ) -> None:
         known = NODE_TYPES[type] if type in NODE_TYPES else NodeType(type, "")
         lacking = [name for name in known.required if name not in arrays]
@@ -76,9 +89,12 @@ class NodeWriter:
         for name, spec in arrays.items():
             check_node_name(name, what=f"an array of node {node!r}")
             check_spec(name, spec)
+            if resume and spec.shape[0] is None:
+                raise InvalidValueError(f"array {name!r} has an open length; only known lengths can be resumed.")
             named = ArraySpec(spec.shape, spec.dtype, spec.dims or _dims_of(name, spec, known))
             self._arrays[name] = _ArrayWriter(name, named, choose_chunk_rows(named, chunk_rows), self._folder)
         self.info: NodeInfo | None = None
+        self._resume = resume
         self._was_there = False
         self._used = False
 
@@ -89,6 +105,13 @@ class NodeWriter:
         In the second case what is appended is ignored.
         """
         return self.info is not None
+
+    def n_rows(self, array: str) -> int:
+        """Return how many rows an array has, and so where the next block begins.
+
+        On entering with `resume`, these are the rows that an interrupted writer left, checked; else 0.
+        """
+        return self._arrays[array].n_rows
 
     def append(self, array: str, block: np.ndarray) -> None:
         """Append rows to an array.
@@ -115,7 +138,11 @@ class NodeWriter:
                 f"node {self._node!r} was opened for the arrays {', '.join(self._arrays)}; there is no {array!r}."
             )
         with named_os_errors(self._root, f"writing node {self._node!r}"):
+            written = len(self._arrays[array].files)
             self._arrays[array].append(np.asarray(block), self._lock.partial)
+            # Of an array of one chunk there is nothing to go on from.
+            if self._resume and len(self._arrays[array].files) > written and self._arrays[array].layout.n_chunks > 1:
+                self._note_progress()
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Add to the node's attributes; they are written at completion."""
@@ -143,6 +170,23 @@ class NodeWriter:
         self.info, self._record = record.info, None
         return record.info
 
+    def _note_progress(self) -> None:
+        """Write the manifest of what is there, after it is there: the next writer trusts nothing else."""
+        layouts = {name: array.layout for name, array in self._arrays.items()}
+        files = {file: entry for array in self._arrays.values() for file, entry in array.files.items()}
+        record = unfinished_record(self._writing(), layouts, files)
+        put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
+
+    def _go_on(self, left: NodeRecord) -> None:
+        """Take over the chunks of an unfinished node that are whole, as far as they follow one another."""
+        if left.layouts == {name: array.layout for name, array in self._arrays.items()}:
+            for array in self._arrays.values():
+                array.take_over(self._root, left)
+        else:  # this brainsim cuts chunks otherwise
+            put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(unfinished_record(left, {}, {})))
+            clear_folder(self._folder)
+        self._record = unfinished_record(left, {}, {})
+
     def _writing(self) -> NodeRecord:
         if self._record is None:
             raise InvalidValueError(
@@ -158,13 +202,15 @@ class NodeWriter:
             self._lock.acquire()
             try:
                 begun = self._begin(self._lock)
+                if isinstance(begun, NodeRecord) and begun.files:
+                    self._go_on(begun)
+                elif isinstance(begun, NodeRecord):
+                    self._record = begun
+                else:
+                    self.info, self._was_there = begun, True
             except BaseException:
                 self._lock.release()
                 raise
-        if isinstance(begun, NodeRecord):
-            self._record = begun
-        else:
-            self.info, self._was_there = begun, True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -237,6 +283,17 @@ class _ArrayWriter:
                     self._put(self.n_rows // chunk_rows, as_bytes(self.buffer, self.layout), partial)
             self.n_rows += len(rows)
             at += len(rows)
+
+    def take_over(self, root: Path, left: NodeRecord) -> None:
+        """Keep the whole chunks, from the first on, that an interrupted writer left; each is read and checked."""
+        for index in range(self.layout.shape[0] // self.layout.chunk_shape[0] if self._has_elements() else 0):
+            file = f"{self.name}/{self.layout.chunk_key(index)}"
+            try:
+                read_checked(root, left, file)
+            except StoreDamageError:
+                return
+            self.files[file] = left.files[file]
+            self.n_rows += self.layout.chunk_shape[0]
 
     def finish(self, partial: str, files: dict[str, tuple[int, int]]) -> ArrayLayout:
         announced = self.spec.shape[0]

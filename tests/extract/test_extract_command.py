@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainsim.commands import extract_jobs, extract_run
+from brainsim.commands import extract_run, extract_sizes
 from brainsim.commands.extract import ExtractSummary, extract
 from brainsim.core.errors import (
     InputFileError,
@@ -23,7 +23,6 @@ from brainsim.core.errors import (
     UnknownNameError,
 )
 from brainsim.models import MODELS, InputSpec, ModelRow, Network, ProtocolSpec, load_model, register_rows
-from brainsim.models.pooling import POOLS
 from brainsim.stimuli import iter_frames, open_stimulus, plan_clips, render_moving_photographs, write_video
 from brainsim.store import Store
 
@@ -206,8 +205,116 @@ def test_pools_average_over_places_not_channels(
         np.testing.assert_allclose(values, quarters.reshape(6, 12), rtol=1e-5)
 
 
-def test_pool_names_are_those_of_the_pools() -> None:
-    assert tuple(POOLS) == extract_jobs.POOL_NAMES
+def test_a_damaged_node_stands_in_nobody_elses_way_and_is_made_again(movies: list[Path], store: Path) -> None:
+    options: dict[str, Any] = {"models": ["toy"], "store": store}
+    first = extract(movies[:1], layers=["maps"], **options)
+    record = store / "activations" / first.feature_sets["toy"] / "maps" / "run-1" / "zarr.json"
+    record.write_bytes(record.read_bytes()[:-20])
+    assert extract(movies[:1], layers=["vector"], **options).n_nodes_written == 1
+    assert extract(movies[:1], layers=["maps"], overwrite=True, **options).n_nodes_written == 1
+    assert Store(store).verify() == []
+
+
+def test_room_is_asked_for_what_an_interrupted_run_has_not_written(
+    movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brainsim.store import layout
+
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(layout, "MIN_CHUNK_BYTES", 1)
+    options: dict[str, Any] = {"models": ["toy"], "layers": ["maps"], "store": store, "batch_size": 1}
+    compute, n_left = extract_run._compute, [5]
+
+    def break_off(*arguments: Any) -> Any:
+        n_left[0] -= 1
+        if not n_left[0]:
+            raise RuntimeError("broken off")
+        return compute(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract_run, "_compute", break_off)
+        with pytest.raises(RuntimeError, match="broken off"):
+            extract(movies[:1], **options)
+    (info,) = Store(store).nodes("activations", complete=False)
+    assert info.nbytes == 4 * 576 * 4 + 2 * 4 or info.nbytes == 2 * 576 * 4 + 4
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 6 * 576 * 4 - info.nbytes - 1)
+    with pytest.raises(StoreError, match="do not fit into"):
+        extract(movies[:1], **options)
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 6 * 576 * 4 - info.nbytes)
+    assert extract(movies[:1], **options).n_nodes_written == 1
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (1, 1), (12, 2)])
+def test_pictures_can_be_pooled_on_any_grid(movies: list[Path], store: Path, rows: int, columns: int) -> None:
+    full = extract(movies[:1], models=["toy"], layers=["maps"], store=store)
+    pooled = extract(movies[:1], models=["toy"], layers=["maps"], pool=f"spatial-{rows}x{columns}", store=store)
+    box = Store(store)
+    maps = box.read(f"activations/{full.feature_sets['toy']}/maps/run-1", "values").reshape(6, 3, 12, 16)
+    values = box.read(f"activations/{pooled.feature_sets['toy']}/maps/run-1", "values")
+    cells = maps.reshape(6, 3, rows, 12 // rows, columns, 16 // columns).mean(axis=(3, 5))
+    np.testing.assert_allclose(values, cells.reshape(6, -1), rtol=1e-5)
+
+
+def test_the_class_token_is_the_one_that_the_model_declares(movies: list[Path], store: Path) -> None:
+    options: dict[str, Any] = {"models": ["mae-base-tiny"], "layers": ["*1*"], "random_weights": True, "store": store}
+    full, alone = extract(movies[:1], **options), extract(movies[:1], pool="cls", **options)
+    box = Store(store)
+    layer = alone.plan or box.nodes(f"activations/{alone.feature_sets['mae-base-tiny']}")[0].attributes["layer"]
+    info = box.info(f"activations/{full.feature_sets['mae-base-tiny']}/{layer}/run-1")
+    every = box.read(info.path, "values").reshape(-1, *info.attributes["shape"])
+    found = box.read(f"activations/{alone.feature_sets['mae-base-tiny']}/{layer}/run-1", "values")
+    np.testing.assert_array_equal(found, every[:, 0])
+
+
+def test_a_model_without_a_class_token_is_refused_before_anything_is_written(movies: list[Path], store: Path) -> None:
+    with pytest.raises(InvalidValueError, match="no token of which its model says that it stands for the whole clip"):
+        extract(movies[:1], models=["videomae-base-tiny"], pool="cls", random_weights=True, store=store)
+    assert Store(store).nodes() == []
+
+
+def test_sketched_features_are_those_of_the_sketch_and_small_layers_stay(movies: list[Path], store: Path) -> None:
+    from brainsim.models.sketch import Sketch
+
+    options: dict[str, Any] = {"models": ["toy"], "layers": ["maps", "vector"], "store": store}
+    full, less = extract(movies, **options), extract(movies, sketch=100, **options)
+    assert full.feature_sets != less.feature_sets
+    assert extract(movies, sketch=100, seed=1, **options).feature_sets != less.feature_sets
+    box = Store(store)
+    for name in ("run-1", "run-2"):
+        maps = box.read(f"activations/{full.feature_sets['toy']}/maps/{name}", "values")
+        found = box.read(f"activations/{less.feature_sets['toy']}/maps/{name}", "values")
+        expected = Sketch(100, seed=0, device=torch.device("cpu"))(torch.from_numpy(maps)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        vector = [box.read(f"activations/{s.feature_sets['toy']}/vector/{name}", "values") for s in (full, less)]
+        np.testing.assert_array_equal(*vector)
+    info = box.info(f"activations/{less.feature_sets['toy']}/maps/run-1")
+    assert info.attributes["sketch"] == {"n_outputs": 100, "error": None}
+    assert info.key["sketch"] == {"n_outputs": 100, "seed": 0}
+    assert box.info(f"activations/{less.feature_sets['toy']}/vector/run-1").attributes["sketch"] is None
+
+
+def test_the_size_of_a_sketch_follows_from_its_error_and_all_clips(movies: list[Path], store: Path) -> None:
+    from brainsim.models.sketch_size import count_outputs
+
+    told = extract(movies, models=["toy"], layers=["maps"], sketch_error=0.5, store=store, dry_run=True)
+    assert {row["n_features"] for row in told.plan} == {count_outputs(12, 0.5)}  # 12 clips in two movies: 134
+    done = extract(movies, models=["toy"], layers=["maps"], sketch_error=0.5, store=store)
+    assert done.bytes == told.bytes == 12 * count_outputs(12, 0.5) * 4
+
+
+@pytest.mark.parametrize("pad", ["repeat", "drop", "error"])
+def test_clips_beyond_the_movie_are_repeated_left_out_or_refused(tmp_path: Path, store: Path, pad: str) -> None:
+    options: dict[str, Any] = {"models": ["frame-difference"], "frame_s": 0.1, "step_s": 0.1, "store": store}
+    movie = impulse(tmp_path / "m.npy", 3)
+    if pad == "error":
+        with pytest.raises(InvalidValueError, match=r"m lasts 6.000 s; 1 of 60 clips reach beyond it and 0 into gaps"):
+            extract(movie, pad=pad, **options)
+        return
+    summary = extract(movie, pad=pad, **options)
+    (info,) = Store(store).nodes("activations")
+    assert (info.attributes["n_padded_clips"], info.attributes["n_dropped_clips"]) == ((1, 0), (0, 1))[pad == "drop"]
+    assert info.arrays["values"][0][0] == (59 if pad == "drop" else 60)
+    assert ("are left out" if pad == "drop" else "is repeated there") in summary.warnings[0]
 
 
 def test_tokens_without_known_places_cannot_be_pooled_by_place(movies: list[Path], store: Path) -> None:
@@ -268,7 +375,7 @@ def test_little_memory_means_more_passes_and_the_same_numbers(
 ) -> None:
     options: dict[str, Any] = {"models": ["toy", "pixels", "contrast-energy"], "layers": ["maps", "grid"]}
     with monkeypatch.context() as patch:
-        patch.setattr(extract_jobs, "memory_free_bytes", lambda: 1)
+        patch.setattr(extract_sizes, "memory_free_bytes", lambda: 1)
         extract(movies[:1], store=store, **options)
     assert_same(contents(store), make_afresh(movies[:1], store, **options))
 
@@ -295,7 +402,7 @@ def test_activations_to_a_replaced_movie_are_told(movies: list[Path], store: Pat
 def test_a_full_disk_is_told_before_anything_is_computed(
     movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_jobs, "disk_free_bytes", lambda _: 1000)
+    monkeypatch.setattr(extract_sizes, "disk_free_bytes", lambda _: 1000)
     with pytest.raises(StoreError, match=r"of activations do not fit into the 1000 B free"):
         extract(movies, models=["pixels"], store=store)
     assert Store(store).nodes() == []
@@ -310,6 +417,12 @@ def test_a_full_disk_is_told_before_anything_is_computed(
         ({"layers": ["map"]}, UnknownNameError, "no layer of toy matches 'map'; did you mean 'maps'"),
         ({"layers": ["maps", "conv*"]}, UnknownNameError, r"matches 'conv\*'"),
         ({"pool": "max"}, InvalidValueError, "pool is 'max'"),
+        ({"pool": "spatial-0x2"}, InvalidValueError, "pool is 'spatial-0x2'; allowed: none, mean, cls, and spatial"),
+        ({"dtype": "bfloat16"}, InvalidValueError, "dtype is 'bfloat16', which Zarr 3 has no word for"),
+        ({"pad": "zeros"}, InvalidValueError, "pad is 'zeros'"),
+        ({"sketch": 0}, InvalidValueError, "sketch is 0"),
+        ({"sketch_error": 2.0}, InvalidValueError, "sketch_error is 2; it must be above 0 and below 1"),
+        ({"sketch": 10, "sketch_error": 0.1}, InvalidValueError, "sketch is 10 and sketch_error 0.1; one of them"),
         ({"dtype": "int8"}, InvalidValueError, "dtype is 'int8'"),
         ({"resize": "warp"}, InvalidValueError, "resize is 'warp'"),
         ({"clip_window": "leading"}, InvalidValueError, "clip_window is 'leading'"),

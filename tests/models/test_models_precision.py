@@ -98,10 +98,10 @@ class Odd(nn.Module):
         self.only = nn.Identity()
 
     def forward(self, batch: Tensor) -> Tensor:
+        if not batch.is_meta:
+            raise RuntimeError(self.message)
         same: Tensor = self.only(batch)
-        if same.is_meta:
-            return same
-        raise RuntimeError(self.message)
+        return same
 
 
 def load_loud(row: ModelRow, protocol: str) -> Network:

@@ -62,3 +62,42 @@ def test_any_module_can_be_named_and_the_forward_pass_is_unchanged_by_extraction
         plain = model.network.module(model.prepare(frames)).numpy()
     assert np.array_equal(model.activations(frames, ["conv1", "layer4", "fc"])["fc"].numpy(), plain)
     assert list(find_modules(model.network.module, ["fc"])) == ["fc"]
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn-static-object-tiny", "cnn-flow-selfsup-tiny", "mae-base-tiny", "videomae-base-tiny", "mvd-base-tiny"]
+)
+def test_the_forward_pass_ends_after_the_last_layer_wanted_and_gives_the_same_numbers(name: str) -> None:
+    model = load_model(name, random_weights=True)
+    frames = noise_frames(model.input)
+    names = [tap.name for tap in model.taps]
+    ran: list[str] = []
+    modules = find_modules(model.network.module, names)
+    handles = [m.register_forward_hook(lambda *_, name=n: ran.append(name)) for n, m in modules.items()]
+    try:
+        every = model.activations(frames)
+        assert set(ran) == set(names)
+        ran.clear()
+        early = model.activations(frames, names[2:4])
+        after = set(ran)
+        again = model.activations(frames)  # what was left in the middle has left nothing behind
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert set(early) == set(names[2:4])
+    assert set(names[4:]) - after
+    for layer in names:
+        assert torch.equal(every[layer], again[layer])
+        if layer in early:
+            assert torch.equal(every[layer], early[layer])
+
+
+def test_masks_of_clips_that_are_skipped_are_drawn_and_dropped() -> None:
+    from brainsim.models.networks import masking
+
+    tokens = torch.arange(60.0).reshape(1, 20, 3).expand(7, -1, -1)
+    mask = masking.RandomMask(0.5, n_class_tokens=1)
+    mask.reseed(3)
+    every = mask(tokens)
+    mask.reseed(3, n_skipped=5)
+    assert torch.equal(torch.cat([mask(tokens[:1]), mask(tokens[:1])]), every[5:])

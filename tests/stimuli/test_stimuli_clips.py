@@ -89,6 +89,26 @@ def test_a_window_that_begins_before_the_movie_repeats_the_first_frame_and_is_co
     assert plan.window_s[0, 0] < 0
 
 
+def test_a_frame_that_is_held_for_seconds_marks_its_clips() -> None:
+    times = np.concatenate([np.arange(50) / 25, 5.0 + np.arange(50) / 25])  # nothing new between 1.96 and 5 s
+    plan = plan_clips(movie(times), n_frames=4, step_s=0.5)
+    np.testing.assert_array_equal(plan.time_s[plan.is_held], [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0])
+    left = plan_clips(movie(times), n_frames=4, step_s=0.5, pad="drop")
+    assert (left.n_clips, left.n_dropped, left.n_held) == (plan.n_clips - 7, 7, 0)
+    np.testing.assert_array_equal(left.time_s, plan.time_s[~plan.is_held])
+    np.testing.assert_array_equal(left.frame_index, plan.frame_index[~plan.is_held])
+    with pytest.raises(
+        InvalidValueError, match=r"0 of 14 clips reach beyond it and 7 into gaps \(the first at 2.000 s"
+    ):
+        plan_clips(movie(times), n_frames=4, step_s=0.5, pad="error")
+
+
+def test_a_movie_too_short_for_any_clip_cannot_be_made_to_fit_by_leaving_clips_out() -> None:
+    with pytest.raises(InvalidValueError, match=r"1 of 1 clips reach beyond it and 0 into gaps \(all of them") as error:
+        plan_clips(constant(25, 25), n_frames=64, step_s=1.0, pad="drop")
+    assert error.value.hint == "--pad repeat keeps them and says so"
+
+
 def test_the_stride_counts_in_the_rate_that_a_model_was_trained_at() -> None:
     plan = plan_clips(constant(500, 50), n_frames=4, frame_stride=2, frame_rate_hz=25, step_s=1.0)
     assert (np.diff(plan.frame_index, axis=1) == 4).all()

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -149,6 +150,60 @@ def test_only_wanted_frames_are_converted_and_decoding_stops_after_the_last(movi
     small[[3, 50]], large[[50, 51]] = True, True
     got = [(i, sorted(f)) for i, f in iter_frames(stimulus, {(6, 8): small, SIZE: large})]
     assert got == [(3, [(6, 8)]), (50, [(6, 8), SIZE]), (51, [SIZE])]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("coding", ["closed", "open", "few key frames"])
+def test_frames_late_in_a_movie_are_those_of_decoding_from_its_start(tmp_path: Path, suffix: str, coding: str) -> None:
+    keys = {"closed": "keyint=24", "open": "keyint=24:open-gop=1", "few key frames": "keyint=999"}[coding]
+    options = {"bf": "3", "threads": "1", "x264-params": f"{keys}:scenecut=0"}
+    path = write_at(tmp_path / f"m{suffix}", [3500 + i * 125 for i in range(240)], options=options)  # 30 s
+    stimulus = open_stimulus(path)
+    assert stimulus.n_frames == 240
+    every = dict(decode_numbers(stimulus))
+    for first in (81, 100, 143, 200, 239):
+        wanted = np.arange(240) >= first
+        wanted[first + 1 :: 2] = False
+        found = {i: read_number(f[SIZE]) for i, f in iter_frames(stimulus, {SIZE: wanted})}
+        assert found == {i: every[i] for i in np.flatnonzero(wanted)}
+
+
+def test_late_frames_are_reached_without_decoding_what_is_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brainsim.stimuli import video
+
+    path = write_at(tmp_path / "m.mp4", [i * 125 for i in range(240)], options={"g": "24", "threads": "1"})
+    stimulus = open_stimulus(path)
+    begun = []
+
+    def watch(stimulus: Stimulus, wanted: np.ndarray, frames: Any, expected: int) -> Any:
+        begun.append(expected)
+        return take(stimulus, wanted, frames, expected)
+
+    take = video._take_wanted
+    monkeypatch.setattr(video, "_take_wanted", watch)
+    list(iter_frames(stimulus, {SIZE: np.arange(240) >= 200}))
+    assert begun[0] > 100
+
+
+def test_sound_beside_the_film_changes_nothing(movie: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(str(movie)) as box, av.open(str(path), "w") as out:
+        copy, sound = out.add_stream_from_template(box.streams.video[0]), out.add_stream("aac", rate=48_000)
+        for packet in box.demux(box.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+        for block in range(300):  # 6.4 s: longer than the film
+            samples = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+            samples.sample_rate, samples.pts = 48_000, block * 1024
+            out.mux(sound.encode(samples))
+        out.mux(sound.encode(None))
+    stimulus = open_stimulus(path)
+    assert stimulus.duration_s == pytest.approx(5.0)
+    np.testing.assert_allclose(stimulus.frame_time_s, np.arange(120) / 24, atol=1e-6)
+    assert decode_numbers(stimulus) == [(i, i) for i in range(120)]
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

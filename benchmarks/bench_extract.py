@@ -1,0 +1,158 @@
+"""Extraction of all blocks of two full-size models from an H.264 file, against the bare forward pass, and layerwise."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brainsim.commands import extract_jobs, extract_run
+from brainsim.commands.extract_options import ExtractOptions
+from brainsim.core.progress import SILENT
+from brainsim.models import LoadedModel
+from brainsim.models.taps import capture
+from brainsim.stimuli import (
+    ClipRequest,
+    Stimulus,
+    iter_clip_batches,
+    iter_frames,
+    open_stimulus,
+    render_moving_photographs,
+    write_video,
+)
+from brainsim.store import Store
+
+# Model, seconds from one clip to the next (the study's 5 Hz for images), length of the movie in s, clips per batch.
+CASES = (("mae-base", 0.2, 6.4, 8), ("videomae-base", 0.8, 6.4, 2))
+QUICK = (("mae-base-tiny", 0.5, 2.0, 2), ("videomae-base-tiny", 1.0, 2.0, 1))
+SIZE = (1280, 720)
+N_REPEATS = 3
+
+
+def run(*, quick: bool, device: str) -> dict[str, Any]:
+    """Measure both, in turn, so that what else the machine does meets both alike."""
+    found: dict[str, Any] = {}
+    for model, step_s, duration_s, batch_size in QUICK if quick else CASES:
+        with tempfile.TemporaryDirectory(prefix="brainsim-bench-") as folder:
+            width, height = (64, 48) if quick else SIZE
+            movie = Path(folder) / "movie.mp4"
+            frames = render_moving_photographs(0, 0, duration_s=duration_s, fps_hz=25, width=width, height=height)
+            write_video(movie, frames, 25)
+            case = _Case(Path(folder), movie, model, step_s=step_s, batch_size=batch_size, device=device)
+            found |= {f"{model}: {key}": value for key, value in case.measure(1 if quick else N_REPEATS).items()}
+    return found
+
+
+class _Case:
+    """One model on one movie."""
+
+    def __init__(self, folder: Path, movie: Path, model: str, *, step_s: float, batch_size: int, device: str) -> None:
+        self.folder = folder
+        self.options = ExtractOptions(
+            layers=("*",), pool="none", dtype="float32", step_s=step_s, clip_window="trailing", resize="crop",
+            protocol="default", tap=None, checkpoint=None, random_weights=True, seed=0, device=device,
+            batch_size=batch_size, overwrite=True,
+        )  # fmt: skip
+        self.rows = extract_jobs.find_models([model], self.options)
+        self.stimulus: Stimulus = open_stimulus(movie)
+        jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, None)
+        self.models = extract_run.load_models(jobs, self.options, SILENT)
+        self.model: LoadedModel = self.models[model]
+        self.plan = jobs[0].plan
+        self.batches = [self.model.prepare(batch.frames) for batch in self._decode()]
+        self.n_extractions = 0
+
+    def measure(self, n_repeats: int) -> dict[str, Any]:
+        """Return seconds, each the median of its repeats, and the ratios."""
+        self.run_bare()  # warms up
+        seconds: dict[str, list[float]] = {"bare": [], "extract": [], "plain": [], "decode": []}
+        cpu_s: dict[str, list[float]] = {name: [] for name in seconds}
+        ways: dict[str, Callable[[], None]] = {
+            "bare": self.run_bare,
+            "extract": self.run_extract,
+            "plain": lambda: self.run_plain(layers),
+            "decode": self.run_decode,
+        }
+        n_layers = len(self.model.taps)
+        for repeat in range(n_repeats):
+            # One layer of the plain way each time: its passes cost the same whatever the layer.
+            layers = [self.model.taps[repeat * n_layers // n_repeats].name]
+            for name, way in ways.items():
+                begin_s = time.process_time()
+                seconds[name].append(_time(way))
+                cpu_s[name].append(time.process_time() - begin_s)
+        middle = {name: statistics.median(values) for name, values in seconds.items()}
+        # What else the machine does comes and goes: each is compared with what was measured just before or after it.
+        pairs = {"the bare forward pass": ("bare", 1), "one pass per layer": ("plain", n_layers)}
+        ratios: dict[str, Any] = {}
+        for what, (other, n_times) in pairs.items():
+            for kind, spent in (("", seconds), (", CPU time", cpu_s)):
+                rounds = [n_times * o / e for o, e in zip(spent[other], spent["extract"], strict=True)]
+                ratios[f"times as fast as {what}{kind}"] = statistics.median(rounds)
+        return {
+            "clips": self.plan.n_clips,
+            "layers": n_layers,
+            "bare forward pass, s": middle["bare"],
+            "extract, s": middle["extract"],
+            "one pass of the plain way, s": middle["plain"],
+            "decoding alone, s": middle["decode"],
+            **ratios,
+        }
+
+    def run_bare(self) -> None:
+        """Run the network over tensors that are ready, and keep nothing."""
+        with torch.inference_mode():
+            for batch in self.batches:
+                self.model.network.forward(batch)
+        self._wait()
+
+    def run_decode(self) -> None:
+        """Decode, resize and batch, and do nothing with it: no extraction can be faster."""
+        for _ in self._decode():
+            pass
+
+    def run_extract(self) -> None:
+        """Extract as the command does, into a new store."""
+        store = Store(self.folder / f"{self.n_extractions}.zarr", "a")
+        self.n_extractions += 1
+        jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, store)
+        extract_run.run_jobs(jobs, self.models, self.options, store, SILENT)
+        for info in store.nodes("activations"):
+            store.delete(info.path)
+
+    def run_plain(self, layers: list[str]) -> None:
+        """Write each layer with a pass of its own over the movie, as feature extractors are commonly used."""
+        size = self.model.input.size
+        for layer in layers:
+            wanted = np.zeros(self.stimulus.n_frames, bool)
+            wanted[self.plan.frame_index] = True
+            frames = np.zeros((self.stimulus.n_frames, *size, 3), np.uint8)
+            for index, found in iter_frames(self.stimulus, {size: wanted}):
+                frames[index] = found[size]
+            kept = []
+            for first in range(0, self.plan.n_clips, self.options.batch_size):
+                clips = frames[self.plan.frame_index[first : first + self.options.batch_size]]
+                with torch.inference_mode(), capture(self.model.network.module, [layer]) as outputs:
+                    self.model.network.forward(self.model.prepare(clips))
+                kept.append(outputs[layer].flatten(1).cpu().numpy())
+            np.save(self.folder / f"{layer}.npy", np.concatenate(kept))
+
+    def _decode(self) -> Any:
+        request = ClipRequest(self.plan, self.model.input.size, self.options.batch_size)
+        return iter_clip_batches(self.stimulus, {"model": request})
+
+    def _wait(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _time(way: Callable[[], None]) -> float:
+    begin_s = time.perf_counter()
+    way()
+    return time.perf_counter() - begin_s

@@ -1,0 +1,70 @@
+"""Turn a user's words for an extraction into checked options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsim.core.checks import check_choice, check_count, check_number
+from brainsim.core.errors import InvalidValueError
+from brainsim.models.pool_names import check_pool
+from brainsim.models.rows import PRECISIONS, ModelRow
+from brainsim.stimuli import CLIP_WINDOWS, PADS, RESIZES
+
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What is the same for every model and stimulus; see `brainsim.commands.extract.extract`."""
+
+    layers: tuple[str, ...]
+    pool: str
+    dtype: str
+    step_s: float
+    clip_window: str
+    resize: str
+    protocol: str
+    tap: str | None
+    checkpoint: Path | None
+    random_weights: bool
+    seed: int
+    device: str
+    batch_size: int
+    overwrite: bool
+    precision: str = "fp32"
+    pad: str = "repeat"
+    sketch: int | None = None
+    sketch_error: float | None = None
+
+    def __post_init__(self) -> None:
+        check_pool(self.pool)
+        _check_dtype(self.dtype)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("resize", self.resize, RESIZES)
+        check_choice("clip_window", self.clip_window, CLIP_WINDOWS)
+        check_choice("pad", self.pad, PADS)
+        check_count("batch_size", self.batch_size)
+        check_number("step_s", self.step_s, above=0, unit="s")
+        if self.sketch is not None:
+            check_count("sketch", self.sketch)
+        if self.sketch is not None and self.sketch_error is not None:
+            raise InvalidValueError(
+                f"sketch is {self.sketch} and sketch_error {self.sketch_error:g}; one of them says how many features "
+                "are kept."
+            )
+
+    def checkpoint_of(self, row: ModelRow) -> Path | None:
+        """Return the checkpoint that a model takes: untrained controls take none."""
+        return None if row.control_of else self.checkpoint
+
+
+def _check_dtype(dtype: str) -> None:
+    """Raise InvalidValueError for a dtype that is not stored, and say why of the one that is asked for most."""
+    if dtype == "bfloat16":
+        raise InvalidValueError(
+            "dtype is 'bfloat16', which Zarr 3 has no word for: other programs would read its bytes as other numbers; "
+            f"allowed: {', '.join(DTYPES)}.",
+            hint="--dtype float16 takes as many bytes, keeps 8 times the digits, and refuses what it cannot hold",
+        )
+    check_choice("dtype", dtype, DTYPES)

@@ -1,0 +1,102 @@
+"""Turn jobs into tasks that run elsewhere: one model on one movie, on any worker that sees the files and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainsim.commands.extract_jobs import Job, find_models, plan_jobs
+from brainsim.commands.extract_options import ExtractOptions
+from brainsim.commands.extract_sizes import describe_jobs, group_jobs
+from brainsim.core.errors import InputFileError
+from brainsim.core.progress import SILENT, Progress
+from brainsim.stimuli import open_stimulus
+from brainsim.store import Store
+
+if TYPE_CHECKING:
+    from brainsim.compute.cluster import ClusterOptions
+
+
+@dataclass(frozen=True)
+class ExtractTask:
+    """One model on one movie.
+
+    A worker that dies is charged to this task alone; who runs it next goes on from the clips that are written.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    model : str
+        What finds the model's row.
+    stimulus : dict
+        What `open_stimulus` is called with.
+    digest : str
+        The stimulus's digest: the worker must see the same movie.
+    options : ExtractOptions
+        With the layers that are missing, and the size of the sketch.
+    """
+
+    store: Path
+    model: str
+    stimulus: dict[str, Any]
+    digest: str
+    options: ExtractOptions
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{self.model} on {self.stimulus['name']}"
+
+
+def make_tasks(
+    jobs: Sequence[Job], opened: Sequence[dict[str, Any]], options: ExtractOptions, store: Store
+) -> list[ExtractTask]:
+    """Return one task per job; `opened` holds what each stimulus was opened with, `name` among it."""
+    by_name = {words["name"]: words for words in opened}
+    path = None if options.checkpoint is None else options.checkpoint.absolute()
+    options = replace(options, checkpoint=path, sketch_error=None)
+    return [
+        ExtractTask(
+            store=store.path,
+            model=job.row.address or job.row.name,
+            stimulus=by_name[job.stimulus.name],
+            digest=job.stimulus.digest,
+            options=replace(options, layers=job.missing, sketch=job.sketch),
+        )
+        for job in jobs
+    ]
+
+
+def run_task(task: ExtractTask) -> int:
+    """Extract one model's layers to one movie; return the bytes of activations written.
+
+    Raises
+    ------
+    InputFileError
+        Where this machine sees another movie at that path.
+    """
+    from brainsim.commands.extract_run import load_models, run_jobs
+
+    stimulus = open_stimulus(**task.stimulus)
+    if stimulus.digest != task.digest:
+        raise InputFileError(
+            f"{stimulus.path} is another file for the worker than for who planned the extraction.",
+            hint="give movies by a path that all machines share",
+        )
+    store = Store(task.store, "a")
+    jobs = [j for j in plan_jobs(find_models([task.model], task.options), [stimulus], task.options, store) if j.missing]
+    if not jobs:
+        return 0
+    loaded = load_models(jobs, task.options, SILENT)
+    sizes = describe_jobs(jobs, task.options)
+    return sum(run_jobs(group, loaded, task.options, store, SILENT) for group in group_jobs(jobs, sizes))
+
+
+def run_on_cluster(tasks: Sequence[ExtractTask], cluster: ClusterOptions, progress: Progress) -> int:
+    """Run tasks on workers; return the bytes of activations written."""
+    from brainsim.compute.cluster import run_tasks
+
+    return sum(n_bytes for _, n_bytes in run_tasks(run_task, tasks, options=cluster, progress=progress))

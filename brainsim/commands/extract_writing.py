@@ -1,0 +1,149 @@
+"""Turn the layers of a batch of clips into rows of the store, while the next batch is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainsim.commands.extract_jobs import Job
+from brainsim.commands.extract_options import ExtractOptions
+from brainsim.core.errors import NumericalError
+from brainsim.models import LoadedModel
+from brainsim.models.pooling import count_features
+from brainsim.models.transfer import HostCopy
+from brainsim.store import ArraySpec, NodeWriter, Store
+
+
+class JobWriter:
+    """The nodes that one job lacks, open for writing.
+
+    Parameters
+    ----------
+    job : Job
+        What is extracted.
+    model : LoadedModel
+        Its model.
+    options : ExtractOptions
+        How.
+    store : Store
+        Where.
+    stack : ExitStack
+        Keeps the nodes' locks.
+
+    Attributes
+    ----------
+    first : int
+        First clip to be computed: those before it were written, and checked now, by a run that broke off. It begins a
+        batch, because what a batch gives depends, in the last bits, on how many clips it has.
+    n_bytes : int
+        Bytes of activations written.
+    """
+
+    def __init__(self, job: Job, model: LoadedModel, options: ExtractOptions, store: Store, stack: ExitStack) -> None:
+        self.job = job
+        self.options = options
+        self.n_bytes = 0
+        self._writers = {
+            layer: stack.enter_context(_open_writer(job, layer, model, options, store)) for layer in job.missing
+        }
+        kept = min(writer.n_rows("values") for writer in self._writers.values())
+        self.first = kept if kept == job.plan.n_clips else kept // options.batch_size * options.batch_size
+
+    def write(self, first: int, layers: Mapping[str, HostCopy]) -> None:
+        """Append a batch's rows; of those that a layer has already, nothing is written.
+
+        Parameters
+        ----------
+        first : int
+            Number of the batch's first clip.
+        layers : mapping of str to HostCopy
+            Each missing layer's features, float32 (n_clips, n_features).
+
+        Raises
+        ------
+        NumericalError
+            Values that are not finite, or that the dtype cannot hold.
+        """
+        for layer, copy in layers.items():
+            values = copy.result()
+            writer = self._writers[layer]
+            block = self._as_stored(values, layer, first)[writer.n_rows("values") - first :]
+            if len(block):
+                writer.append("values", block)
+                self.n_bytes += block.nbytes
+
+    def complete(self) -> None:
+        """Write the clips' times, and mark every node complete."""
+        plan = self.job.plan
+        for writer in self._writers.values():
+            writer.append("time_s", plan.time_s[writer.n_rows("time_s") :])
+            writer.append("window_s", plan.window_s[writer.n_rows("window_s") :])
+            writer.complete()
+
+    def _as_stored(self, values: Tensor, layer: str, first: int) -> np.ndarray:
+        """Return a layer's block, (n_clips, n_features), checked and in the dtype of the store."""
+        name, plan = self.job.row.name, self.job.plan
+        block: np.ndarray = values.numpy()
+        # One pass over the numbers: a sum is finite unless one of them is not, or they are so large that it must be
+        # looked at each.
+        if not bool(torch.isfinite(values.sum())):
+            bad = ~np.isfinite(block).all(axis=1)
+            if bad.any():
+                clip = first + int(np.flatnonzero(bad)[0])
+                raise NumericalError(
+                    f"{name}, layer {layer}: activations of clip {clip} of {self.job.stimulus.name} (at "
+                    f"{plan.time_s[clip]:.3f} s) are not finite; nothing of it is kept.",
+                    hint="check the weights",
+                )
+        if self.options.dtype == "float16":
+            largest = float(np.abs(block).max(initial=0.0))
+            if largest > float(np.finfo(np.float16).max):
+                raise NumericalError(
+                    f"{name}, layer {layer}: activations reach {largest:g}; float16 ends at 65504.",
+                    hint="--dtype float32",
+                )
+        return block.astype(self.options.dtype, copy=False)
+
+
+def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptions, store: Store) -> NodeWriter:
+    tap = next(tap for tap in model.taps if tap.name == layer)
+    n_clips = job.plan.n_clips
+    n_features = count_features(options.pool, tap, sketch=job.sketch)
+    is_sketched = n_features < count_features(options.pool, tap)
+    return store.writer(
+        job.node(layer),
+        type="activations",
+        key=job.node_key(layer),
+        arrays={
+            "values": ArraySpec((n_clips, n_features), options.dtype),
+            "time_s": ArraySpec((n_clips,), "float64"),
+            "window_s": ArraySpec((n_clips, 2), "float64"),
+        },
+        attributes={
+            "model": job.row.name,
+            "layer": layer,
+            "layer_index": job.row.layer_index(layer, options.tap),
+            "stimulus": job.stimulus.name,
+            "family": job.row.family,
+            "shape": list(tap.shape),
+            "pool": options.pool,
+            "protocol": options.protocol,
+            "clip_window": options.clip_window,
+            "step_s": options.step_s,
+            "resize": options.resize,
+            "pad": options.pad,
+            "n_padded_clips": job.plan.n_padded,
+            "n_held_clips": job.plan.n_held,
+            "n_dropped_clips": job.plan.n_dropped,
+            "sketch": {"n_outputs": n_features, "error": options.sketch_error} if is_sketched else None,
+            "weights": model.weights_digest,
+            "seed": options.seed,
+            "precision": model.precision,
+        },
+        overwrite=options.overwrite,
+        resume=True,
+    )
