@@ -24,7 +24,7 @@ from brainsim.models import LoadedModel, ModelRow, ProtocolSpec, find_row, load_
 from brainsim.models.inputs import batch_shape
 from brainsim.models.network import build_network, digest_state
 from brainsim.models.networks.masking import RandomMask
-from brainsim.models.taps import trace_taps
+from brainsim.models.taps import capture, trace_taps
 
 # float32 in another order of operations, twelve blocks deep.
 TOLERANCE = 1e-5
@@ -56,6 +56,19 @@ class Case:
         """Return the activations with random masks started afresh."""
         self.restart()
         return {name: values.numpy() for name, values in self.model.activations(frames, layers).items()}
+
+    def end_of(self, frames: np.ndarray) -> list[Tensor]:
+        """Return what the whole network gives, with random masks started afresh."""
+        outputs: list[list[Tensor]] = []
+        handle = self.model.network.module.register_forward_hook(lambda _, __, out: outputs.append(find_tensors(out)))
+        try:
+            self.restart()
+            with torch.inference_mode():
+                self.model.network.forward(self.model.prepare(frames))
+        finally:
+            handle.remove()
+        (found,) = outputs
+        return found
 
     def restart(self) -> None:
         """Start random masks afresh."""
@@ -196,21 +209,18 @@ class ModelConformance(ABC):
             check_close(alone, {name: x[clip] for name, x in together.items()})
 
     def test_forward_pass_and_weights_are_unchanged_by_extraction(self, case: Case) -> None:
-        """What the network gives at its end is bit for bit what it gives when nothing is tapped."""
+        """What the network gives at its end is bit for bit the same while it is tapped, and before and after that."""
         module, frames = case.model.network.module, noise_frames(case.model.input, n_clips=1)
         before = digest_state(module)
-        outputs: list[list[Tensor]] = []
-        handle = module.register_forward_hook(lambda _, __, output: outputs.append(find_tensors(output)))
-        try:
-            case.restart()
-            with torch.inference_mode():
-                case.model.network.forward(case.model.prepare(frames))
-            case.run(frames)
-        finally:
-            handle.remove()
-        plain, tapped = outputs
-        assert len(plain) == len(tapped) > 0
-        assert all(torch.equal(a, b) for a, b in zip(plain, tapped, strict=True))
+        plain = case.end_of(frames)
+        with capture(module, [tap.name for tap in case.model.taps]) as seen:
+            tapped = case.end_of(frames)
+        assert len(seen) == len(case.model.taps)
+        case.run(frames)  # ends after the last tap
+        again = case.end_of(frames)
+        assert len(plain) > 0
+        for outputs in (tapped, again):
+            assert all(torch.equal(a, b) for a, b in zip(plain, outputs, strict=True))
         assert digest_state(module) == before
 
     def test_activations_are_float32_and_stay_as_they_are(self, default_case: Case) -> None:

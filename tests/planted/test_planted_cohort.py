@@ -17,6 +17,8 @@ from brainsim.store import Store
 N_SUBJECTS, N_VOXELS, RUN_S = 10, 10, 720.0
 TOLERANCE = 0.01  # R2, at cohort level
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]  # half an hour on two cores that do nothing else
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
@@ -36,8 +38,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(path)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
 def test_every_part_of_the_planted_variance_is_found(store: Store) -> None:
     truth = store.info("truth/planted").attributes
     group = store.info("partitions/planted/planted/group").attributes
@@ -52,7 +52,6 @@ def test_every_part_of_the_planted_variance_is_found(store: Store) -> None:
     assert float(np.sqrt(np.mean(np.square(list(errors.values()))))) < TOLERANCE / 3
 
 
-@pytest.mark.slow
 def test_nothing_is_found_where_nothing_was_planted(store: Store) -> None:
     null = {tuple(row) for row in store.info("truth/planted").attributes["null"]}
     rows = store.info("partitions/planted/planted/group").attributes["rows"]
