@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from brainsim.cli.values import UNIT_SUFFIXES
+from brainsim.commands.values import UNIT_SUFFIXES
 from brainsim.core.resources import format_bytes
 
 # Words of one field that are shown before "and n more".

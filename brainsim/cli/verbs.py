@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
-from brainsim.cli.docstrings import read_docstring
+from brainsim.commands.docstrings import read_docstring
 from brainsim.cli.help import show_help
 from brainsim.cli.options import DEFAULT_STORE, VerbOption, make_options, shared_parameters
 from brainsim.cli.output import as_json, make_console

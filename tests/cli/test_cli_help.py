@@ -11,7 +11,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from brainsim.cli.docstrings import ParameterText, read_docstring
+from brainsim.commands.docstrings import ParameterText, read_docstring
 from brainsim.cli.main import app
 from brainsim.cli.options import INJECTED, VerbOption, find_unit, make_options
 from brainsim.commands import VERBS, Verb
