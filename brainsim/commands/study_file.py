@@ -125,6 +125,7 @@ def read_study(path: Path | str, *, overrides: Mapping[str, Any] | None = None) 
             f"{path} is no TOML: {error}.", hint="texts stand in quotes, lists in [ ], a name is given once"
         ) from None
     reader = _Reader(path, text, step_verbs())
+    _check_overrides(reader.verbs, overrides or {})
     _check_top_level(reader, tables)
     drafts = [draft for word, verb in reader.verbs.items() for draft in _drafts(reader, word, verb, tables)]
     if not drafts and not reader.problems:
@@ -141,6 +142,16 @@ def read_study(path: Path | str, *, overrides: Mapping[str, Any] | None = None) 
         _check_required(reader, step)
     reader.finish()
     return Study(path, str(tables.get("store", DEFAULT_STORE)), tuple(steps))
+
+
+def _check_overrides(verbs: Mapping[str, StepVerb], overrides: Mapping[str, Any]) -> None:
+    for name, value in overrides.items():
+        for verb in verbs.values():
+            if name in verb.keys:
+                try:
+                    verb.keys[name].read(value)
+                except ValueError as error:
+                    raise InvalidValueError(f"--{name.replace('_', '-')}: {error}") from None
 
 
 def find_line(text: str, table: str, key: str) -> int:
