@@ -224,14 +224,22 @@ def _tell_left(summary: Any) -> str:
     left = [row for row in summary.steps if row["state"] not in ("done", "wrong")]
     if not left:
         return "nothing"
-    parts = []
-    for name, unit in (("seconds", tell_seconds), ("bytes", format_bytes)):
-        known = [row[name] for row in left if row[name] is not None]
-        some = "" if len(known) == len(left) else f", unknown for {len(left) - len(known)} of {len(left)} steps"
-        parts.append(
-            f"{'time' if name == 'seconds' else 'disk'}: {unit(sum(known)) if known else 'unknown'}{some if known else ''}"
-        )
-    return f"{'; '.join(parts)} ({format_bytes(summary.n_bytes_free)} free)"
+    return "; ".join(
+        [
+            _tell_sum("time", [row["seconds"] for row in left], tell_seconds),
+            _tell_sum("disk", [row["bytes"] for row in left], format_bytes),
+            f"{format_bytes(summary.n_bytes_free)} free",
+        ]
+    )
+
+
+def _tell_sum(name: str, values: Sequence[float | None], unit: Callable[[float], str]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) == len(values):
+        return f"{name} {unit(sum(known))}"
+    if not known:
+        return f"{name} unknown"
+    return f"{name} {unit(sum(known))}, unknown for {len(values) - len(known)} of {len(values)} steps"
 
 
 def tell_seconds(seconds: float) -> str:

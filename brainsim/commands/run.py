@@ -29,8 +29,8 @@ class RunSummary:
         The file, the store and the log.
     steps : tuple of dict
         One row per step, in the order of the flow. In a dry run: step, state ("done", "stale", "to do", "wrong"),
-        n_nodes to be made, their bytes, estimated seconds, note. Else: step, state ("done", "failed", "not run"), n_written,
-        n_reused, seconds, note. What is not known is None.
+        n_nodes to be made, their bytes, estimated seconds, note. Else: step, state ("done", "failed", "not run"),
+        n_written, n_reused, seconds, note. What is not known is None.
     n_bytes_free : int
         Free space on the store's disk.
     error : dict or None

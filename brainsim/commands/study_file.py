@@ -204,7 +204,9 @@ def _drafts(
         return []
     if word in tables and not table and not verb.named_by:
         return [(word, "", verb, {})]
-    named = {name: own for name, own in table.items() if isinstance(own, dict) and name not in verb.keys}
+    named = {
+        name: own for name, own in table.items() if isinstance(own, dict) and (verb.named_by or name not in verb.keys)
+    }
     plain = {name: value for name, value in table.items() if name not in named}
     if plain and (verb.named_by or named):
         key = next(iter(plain))

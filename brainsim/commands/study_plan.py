@@ -106,16 +106,14 @@ def _plan_by_dry_run(study: Study, step: Step, undone: Sequence[str], dry_run: D
     if n_missing == 0:
         return StepPlan(step, TO_DO, note=f"looked at again {after}")
     rate = log.seconds_per_node(step.name, step.verb.verb.word)
-    known = n_missing is not None and rate is not None
+    source = f"time as of {rate[1]} earlier nodes" if rate is not None and n_missing else ""
     return StepPlan(
         step,
         TO_DO,
         n_missing,
         bytes=summary.get("bytes"),
-        seconds=n_missing * rate[0] if known and n_missing and rate else None,
-        note=", ".join(
-            part for part in (after, f"time as of {rate[1]} earlier nodes" if known and rate else "") if part
-        ),
+        seconds=n_missing * rate[0] if rate is not None and n_missing else None,
+        note=", ".join(part for part in (after, source) if part),
     )
 
 
