@@ -207,14 +207,14 @@ def show_run(summary: Any) -> RenderableType:
         "n_written": "written",
         "n_reused": "kept",
         "size": "disk",
-        "time": "time",
+        "time": "time (estimated)" if summary.dry_run else "time",
         "note": "",
     }
-    shown = {key: heading for key, heading in columns.items() if any(key in row for row in summary.steps)}
+    left_out = ("n_written", "n_reused") if summary.dry_run else ("n_nodes", "size")
+    shown = {key: heading for key, heading in columns.items() if key not in left_out}
     heading = [Text("Dry run: nothing was written.", style="bold")] if summary.dry_run else []
     lines = {"study": summary.study, "store": summary.store, "log": summary.log}
     if summary.dry_run:
-        shown |= {"size": "disk", "time": "time (estimated)"}
         lines = {**lines, "to come": _tell_left(summary)}
     return Group(*heading, make_lines(lines), Text(), make_table(rows, columns=shown))
 

@@ -229,8 +229,9 @@ def _is_settled(plan: StepPlan) -> bool:
 
 
 def _outcome_row(plan: StepPlan, outcome: Outcome | None) -> dict[str, Any]:
+    note = "" if outcome is not None else "complete already"
     outcome = outcome or Outcome(DONE)
-    note = f"needs {', '.join(outcome.because_of)}" if outcome.because_of else outcome.summary.get("page", "")
+    note = f"needs {', '.join(outcome.because_of)}" if outcome.because_of else outcome.summary.get("page", note)
     return {
         "step": plan.step.name,
         "state": outcome.state,

@@ -22,9 +22,9 @@ THAT_MATTER = {
     "ingest": ("subjects", "task", "space", "tr_s", "rois", "streams", "confounds", "high_pass_s", "drop_volumes",
                "stimulus_map"),
     "fit": ("models", "bands", "delays", "cv", "n_nulls", "n_candidates", "layer_curves", "subjects", "rois"),
-    "partition": ("families", "method", "subsets", "n_nulls", "delays"),
+    "partition": ("method", "subsets", "n_nulls", "delays"),
     "rsa": ("models", "distance", "compare", "min_lag_s", "pairs", "protocol"),
-    "report": ("out", "fits", "partitions", "rsas", "truth"),
+    "report": ("truth",),
 }  # fmt: skip
 
 
@@ -94,9 +94,8 @@ def _extract_lines(found: Found, verb: StepVerb, systems: Mapping[str, Sequence[
     words = "Any other model has a name too: timm:NAME, torchvision:NAME, hf:ID (brainsim models list)."
     lines = [*_comment(words)]
     if systems["file"]:
-        lines += _comment(
-            f"These want a file of weights, each in a table of its own with checkpoint = …: {', '.join(systems['file'])}."
-        )
+        those = ", ".join(systems["file"])
+        lines += _comment(f"These want a file of weights, each in a table of its own with checkpoint = …: {those}.")
     own: dict[str, Any] = {"models": list(systems["ready"])}
     if found.stimuli and found.stimuli[0].kind == "arrays":
         own["frame_s"] = 1.0
