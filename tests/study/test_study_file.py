@@ -127,33 +127,85 @@ def test_every_option_of_every_verb_is_a_key(folder: Path) -> None:
 
 
 MISTAKES = {
-    "a misspelt key": ("min_lag_s = 6", "min_lag = 6", "line 35: unknown key 'min_lag' in [rsa.geometry]; did you mean 'min_lag_s'"),
+    "a misspelt key": (
+        "min_lag_s = 6",
+        "min_lag = 6",
+        "line 35: unknown key 'min_lag' in [rsa.geometry]; did you mean 'min_lag_s'",
+    ),
     "a key of another verb": ("min_lag_s = 6", "delays = [1]", "unknown key 'delays' in [rsa.geometry]"),
     "a misspelt table": ("[rsa.geometry]", "[rsaa.geometry]", "line 34: unknown table 'rsaa'; did you mean 'rsa'"),
-    "an unknown key at the top": ('title = "A study"', 'titel = "A study"', "line 2: unknown key 'titel'; did you mean 'title'"),
-    "a default that no verb has": ("seed = 3", "sede = 3", "line 6: unknown key 'sede' in [defaults]; did you mean 'seed'"),
-    "a text for a number": ("min_lag_s = 6", 'min_lag_s = "six"', "line 35: min_lag_s in [rsa.geometry]: 'six' is no number"),
+    "an unknown key at the top": (
+        'title = "A study"',
+        'titel = "A study"',
+        "line 2: unknown key 'titel'; did you mean 'title'",
+    ),
+    "a default that no verb has": (
+        "seed = 3",
+        "sede = 3",
+        "line 6: unknown key 'sede' in [defaults]; did you mean 'seed'",
+    ),
+    "a text for a number": (
+        "min_lag_s = 6",
+        'min_lag_s = "six"',
+        "line 35: min_lag_s in [rsa.geometry]: 'six' is no number",
+    ),
     "a number for a text": ('device = "cpu"', "device = 3", "device in [defaults]: 3 is no text in quotes"),
-    "a switch for a number": ("batch_size = 2", "batch_size = true", "batch_size in [extract.video]: True is no whole number"),
-    "a fraction for a count": ("batch_size = 2", "batch_size = 2.5", "batch_size in [extract.video]: 2.5 is no whole number"),
-    "a number for a switch": ("layer_curves = false", "layer_curves = 0", "layer_curves in [fit.main]: 0 is no true or false"),
-    "a word among numbers": ("alphas = [1, 10, 1e3]", 'alphas = [1, "x"]', "alphas in [fit.main]: 'x' is no list of numbers"),
+    "a switch for a number": (
+        "batch_size = 2",
+        "batch_size = true",
+        "batch_size in [extract.video]: True is no whole number",
+    ),
+    "a fraction for a count": (
+        "batch_size = 2",
+        "batch_size = 2.5",
+        "batch_size in [extract.video]: 2.5 is no whole number",
+    ),
+    "a number for a switch": (
+        "layer_curves = false",
+        "layer_curves = 0",
+        "layer_curves in [fit.main]: 0 is no true or false",
+    ),
+    "a word among numbers": (
+        "alphas = [1, 10, 1e3]",
+        'alphas = [1, "x"]',
+        "alphas in [fit.main]: 'x' is no list of numbers",
+    ),
     "a number among words": ('models = ["mae-*"]', "models = [1]", "models in [fit.main]: 1 is no text in quotes"),
-    "no list where a table is": ("[families]\nstill = ", "[families]\nstill.x = ", "families: {'x': ['cnn-*']} (still) is no list"),
+    "no list where a table is": (
+        "[families]\nstill = ",
+        "[families]\nstill.x = ",
+        "families: {'x': ['cnn-*']} (still) is no list",
+    ),
     "a date": ("min_lag_s = 6", "min_lag_s = 2024-01-01", "is no number"),
-    "a word that is none of the choices": ("min_lag_s = 6", 'compare = "spaerman"', "'spaerman' is not allowed; did you mean 'spearman'"),
-    "an unknown dataset": ("min_lag_s = 6", 'dataset = "movies"', "unknown dataset 'movies' in [rsa.geometry]; did you mean 'movie'"),
+    "a word that is none of the choices": (
+        "min_lag_s = 6",
+        'compare = "spaerman"',
+        "'spaerman' is not allowed; did you mean 'spearman'",
+    ),
+    "an unknown dataset": (
+        "min_lag_s = 6",
+        'dataset = "movies"',
+        "unknown dataset 'movies' in [rsa.geometry]; did you mean 'movie'",
+    ),
     "an unknown fit": ('out = "page"', 'fits = ["man"]', "unknown fit 'man' in [report]; did you mean 'main'"),
     "no file of that glob": ("movies/*.npy", "movies/*.mp4", "no file matches 'movies/*.mp4'"),
     "a name that the store cannot hold": ("[fit.main]", '[fit."a/b"]', "the name of [fit.a/b] is 'a/b'"),
-    "an analysis without a name": ("[fit.main]", "[fit]", "key 'models' stands in [fit] itself; [fit.NAME] is the table of one fit"),
+    "an analysis without a name": (
+        "[fit.main]",
+        "[fit]",
+        "key 'models' stands in [fit] itself; [fit.NAME] is the table of one fit",
+    ),
     "nothing required": ('source = "bids"\n', "", "[ingest.movie] has no source"),
-    "a key that the table's name gives": ("min_lag_s = 6", 'name = "x"', "the table's own name, 'geometry', is its name"),
+    "a key that the table's name gives": (
+        "min_lag_s = 6",
+        'name = "x"',
+        "the table's own name, 'geometry', is its name",
+    ),
     "a key that the command gives": ("min_lag_s = 6", "overwrite = true", "--overwrite are options of brainsim run"),
     "a second store": ("min_lag_s = 6", 'store = "x"', "store stands at the top of the file"),
     "a table that is no table": ('title = "A study"', "fit = 3", "fit is 3; it must be a table"),
     "a title that is no text": ('title = "A study"', "title = 3", "title is 3; it must be a text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("there", "instead", "told"), MISTAKES.values(), ids=MISTAKES.keys())
