@@ -104,7 +104,7 @@ def run(
     Raises
     ------
     InputFileError, InvalidValueError
-        A file that cannot be read, or says what no verb understands; a step that cannot be done as it is written.
+        A file that cannot be read, or says what no verb understands, or options that no data could make right.
         Nothing has been done then.
     """
     started = time.monotonic()
@@ -243,8 +243,11 @@ def _outcome_row(plan: StepPlan, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _refuse_wrong(plans: Mapping[str, StepPlan]) -> None:
-    """Raise the first error of steps that cannot be done as they are written, with the others as notes."""
-    wrong = [(name, plan.error) for name, plan in plans.items() if plan.state == WRONG and plan.error is not None]
+    """Raise the first error that the file's own words make, whatever the data are, with the others as notes.
+
+    What is wrong with data, such as a file that is missing, is the failure of one step.
+    """
+    wrong = [(name, plan.error) for name, plan in plans.items() if plan.is_in_file and plan.error is not None]
     if not wrong:
         return
     (first, error), *others = wrong

@@ -43,6 +43,8 @@ class StepPlan:
         What it waits for, where the estimate comes from, or what is wrong.
     error : BrainsimError or None
         What is wrong, or stale.
+    is_in_file : bool
+        Whether what is wrong are the file's own words, whatever the data are.
     """
 
     step: Step
@@ -52,6 +54,7 @@ class StepPlan:
     seconds: float | None = None
     note: str = ""
     error: BrainsimError | None = None
+    is_in_file: bool = False
 
     def row(self) -> dict[str, Any]:
         """Return it as a row of the plan table."""
@@ -128,14 +131,14 @@ def _plan_of_refusal(
             pass
         else:
             return StepPlan(step, STALE, count_missing(summary), summary.get("bytes"), note=error.message, error=error)
-    if undone:
+    if step.verb.is_analysis:
         try:
             dry_run(step, store=NO_STORE, overwrite=False)
         except StoreError:
-            return StepPlan(step, TO_DO, note=f"after {', '.join(undone)}")
+            pass
         except BrainsimError as wrong:
-            error = wrong
-        else:
+            return StepPlan(step, WRONG, note=wrong.message, error=wrong, is_in_file=True)
+        if undone:
             return StepPlan(step, TO_DO, note=f"after {', '.join(undone)}")
     return StepPlan(step, WRONG, note=error.message, error=error)
 

@@ -84,12 +84,14 @@ def test_what_waits_is_to_do_and_its_options_are_checked_without_a_store(study: 
     wrong = plan(
         study, {**DONE, "extract.low": missing, "fit.main": lambda store, _: bad if store == NO_STORE else unknown}
     )
-    assert (wrong["fit.main"].state, wrong["fit.main"].error) == ("wrong", bad)
+    assert (wrong["fit.main"].state, wrong["fit.main"].error, wrong["fit.main"].is_in_file) == ("wrong", bad, True)
 
 
 def test_what_a_verb_refuses_otherwise_is_wrong(study: Study) -> None:
-    plans = plan(study, {**DONE, "fit.main": UnknownNameError("unknown subject 'c'.")})
+    unknown, nowhere = UnknownNameError("unknown subject 'c'."), StoreError("no store.")
+    plans = plan(study, {**DONE, "fit.main": lambda store, _: nowhere if store == NO_STORE else unknown})
     assert (plans["fit.main"].state, plans["fit.main"].note) == ("wrong", "unknown subject 'c'.")
+    assert not plans["fit.main"].is_in_file
 
 
 def test_times_come_from_earlier_nodes_of_the_step_or_else_of_the_verb(study: Study) -> None:

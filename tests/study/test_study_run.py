@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from brainsim.commands.run import RunSummary, run
-from brainsim.core.errors import UnknownNameError
+from brainsim.core.errors import InvalidValueError
 from brainsim.store import Store
 
 N_TRS, TR_S = 30, 2.0
@@ -234,15 +234,25 @@ def test_an_interruption_ends_the_workers_and_leaves_with_its_code(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_what_cannot_be_done_is_told_before_anything_is(tmp_path: Path) -> None:
-    text = STUDY.replace("[1, 100]", "[3, 1]").replace('"contrast-energy"', '"contrst-energy"')
-    path = make_study(tmp_path, text.replace('source = "bold/*.npy"', 'source = "nowhere"'))
-    with pytest.raises(UnknownNameError, match=r"\[extract.low\]: .*contrst-energy") as error:
+def test_options_that_no_data_make_right_are_told_before_anything_is_done(tmp_path: Path) -> None:
+    text = STUDY.replace("[1, 100]", "[3, 1]").replace("[rsa.geometry]", "[rsa.geometry]\nmin_lag_s = -1")
+    path = make_study(tmp_path, text)
+    with pytest.raises(InvalidValueError, match=r"\[fit.main\]: --alphas is 3,1") as error:
         run(path)
-    notes = " ".join(error.value.__notes__)
-    assert "[ingest.mine]: no file or folder at nowhere" in notes
-    assert "[fit.main]: --alphas is 3,1" in notes
+    assert error.value.__notes__ == ["[rsa.geometry]: --min-lag-s is -1 s; it must be at least 0 s."]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bold", "movies", "study.toml"]
+
+
+@pytest.mark.slow
+def test_files_that_are_missing_fail_their_step_alone(tmp_path: Path) -> None:
+    path = make_study(tmp_path, STUDY.replace('source = "bold/*.npy"', 'source = "nowhere"'))
+    told = run(path, dry_run=True)
+    assert states(told)["ingest.mine"] == "wrong"
+    assert not told.ok
+    done = run(path)
+    assert list(states(done).values()) == ["done", "failed", "not run", "not run", "not run"]
+    assert done.error is not None
+    assert "no file or folder at nowhere" in done.error["message"]
 
 
 def test_a_worker_that_is_killed_takes_no_other_step_with_it(tmp_path: Path) -> None:
