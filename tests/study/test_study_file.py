@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,12 @@ def test_lines_are_found_in_any_spelling() -> None:
     assert find_line(text, "fit.a b", "x") == 5
     assert find_line(text, "fit.a b", "y") == 2
     assert find_line(text, "", "x") == 0
+
+
+def test_the_study_file_of_the_documents_can_be_read(folder: Path, root_dir: Path) -> None:
+    block = re.search(r"```toml\n(.*?)```", (root_dir / "docs" / "studies.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    (folder / "movies" / "run-1.mp4").touch()
+    study = read_study(write(folder, block[1]))
+    assert len(study.steps) == 7
+    assert {step.values.get("device") for step in study.steps if "device" in step.verb.keys} == {"cuda"}
