@@ -220,7 +220,13 @@ def test_a_study_that_was_killed_goes_on_from_there(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_interruption_ends_the_workers_and_leaves_with_its_code(tmp_path: Path) -> None:
     path = make_study(tmp_path)
-    process = subprocess.Popen(command("run", path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A shell's background job, such as a test suite may be, would ignore the signal.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from brainsim.cli.main import run; run()"
+    )
+    words = [sys.executable, "-c", code, "run", str(path)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not started(path):
         assert time.monotonic() < deadline
