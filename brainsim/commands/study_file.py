@@ -324,7 +324,7 @@ def _link_dataset(reader: _Reader, step: Step, values: dict[str, Any], datasets:
         reader.tell(
             step.name, "dataset", f"unknown dataset {name!r} in [{step.name}]; {suggest(str(name), list(datasets))}"
         )
-    return [datasets[name]] if name in datasets else []
+    return [datasets[name]] if isinstance(name, str) and name in datasets else []
 
 
 def _link_results(

@@ -7,9 +7,7 @@ are lines of JSON on the worker's stdin and stdout.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import os
 import queue
 import signal
@@ -24,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from brainsim.commands.values import plain_value
 from brainsim.core import errors
 from brainsim.core.errors import BrainsimError
 from brainsim.core.progress import Progress, Task
@@ -303,19 +302,6 @@ class _TellerTask:
         self._teller.tell("total", task=self._number, total=total)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: what is not finite becomes None, paths become texts."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
 def _answer(request: Mapping[str, Any], teller: _Teller) -> None:
     """Call the verb of a request and tell its summary or its error."""
     import inspect
@@ -328,7 +314,7 @@ def _answer(request: Mapping[str, Any], teller: _Teller) -> None:
         arguments = {**step.read(request["values"]), **request["given"]}
         if "progress" in inspect.signature(function).parameters:
             arguments["progress"] = teller
-        summary = plain(function(**arguments))
+        summary = plain_value(function(**arguments))
     except BrainsimError as error:
         notes = list(getattr(error, "__notes__", ()))
         teller.tell("error", kind=type(error).__name__, message=error.message, hint=error.hint, notes=notes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -210,6 +212,19 @@ def show_default(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(show_default(item) for item in value)
     return str(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON holds it: what is not finite becomes None, paths become texts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def _allow_none(kind: ValueKind) -> ValueKind:
