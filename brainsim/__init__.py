@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from brainsim.commands.extract import extract as extract
     from brainsim.commands.fit import fit as fit
     from brainsim.commands.ingest import ingest as ingest
+    from brainsim.commands.init import init as init
     from brainsim.commands.models import models_list as models_list
     from brainsim.commands.models import models_show as models_show
     from brainsim.commands.partition import partition as partition
     from brainsim.commands.report import report as report
     from brainsim.commands.rsa import rsa as rsa
+    from brainsim.commands.run import run as run
     from brainsim.commands.simulate import simulate as simulate
     from brainsim.commands.store import store_ls as store_ls
     from brainsim.commands.store import store_show as store_show

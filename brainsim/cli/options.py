@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from brainsim.cli.docstrings import ParameterText, read_docstring
-from brainsim.cli.values import UNIT_SUFFIXES, ValueKind, find_kind, show_default
 from brainsim.commands import Verb
+from brainsim.commands.docstrings import ParameterText, read_docstring
+from brainsim.commands.values import UNIT_SUFFIXES, ValueKind, find_kind, show_default
 
 DEFAULT_STORE = "store/brainsim.zarr"
 

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from brainsim.cli.values import UNIT_SUFFIXES
+from brainsim.commands.values import UNIT_SUFFIXES, plain_value
 from brainsim.core.resources import format_bytes
 
 # Words of one field that are shown before "and n more".
@@ -34,7 +33,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def as_json(summary: Any) -> str:
     """Return a summary as one JSON object; what is not finite becomes null."""
-    return json.dumps(_json_value(dataclasses.asdict(summary)), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain_value(summary), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def show_summary(summary: Any) -> RenderableType:
@@ -113,13 +112,3 @@ def tell_name(name: str) -> str:
     unit = next((suffix for suffix in UNIT_SUFFIXES if name.endswith(suffix)), "")
     words = name.removeprefix("n_").removesuffix(unit).replace("_", " ")
     return f"{words} ({UNIT_SUFFIXES[unit]})" if unit else words
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json_value(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

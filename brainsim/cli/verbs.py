@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
-from brainsim.cli.docstrings import read_docstring
 from brainsim.cli.help import show_help
 from brainsim.cli.options import DEFAULT_STORE, VerbOption, make_options, shared_parameters
 from brainsim.cli.output import as_json, make_console
 from brainsim.cli.progress import Speaker, choose_progress
 from brainsim.cli.views import show
 from brainsim.commands import Verb
+from brainsim.commands.docstrings import read_docstring
 from brainsim.core.errors import BrainsimError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -85,6 +85,9 @@ def run_verb(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         if not getattr(summary, "ok", True):
+            failure = getattr(summary, "error", None)
+            if failure is not None:  # the result tells what was done all the same
+                tell_error(errors, BrainsimError(failure["message"], hint=failure["hint"]), verb)
             raise typer.Exit(EXIT_ERROR)
 
 

@@ -56,6 +56,8 @@ class Verb:
 VERBS = (
     Verb("demo", START, "Run the whole path on planted data and show the truth beside it"),
     Verb("doctor", START, "Check versions, devices, memory, decoder and store"),
+    Verb("init", START, "Look into a data folder and write a study file"),
+    Verb("run", START, "Do what a study file asks for and is not done yet"),
     Verb("simulate", START, "Write movies and scans with planted responses to disk", arguments=("out",)),
     Verb("train", MAKE, "Train a system that has no public weights on a folder of videos"),
     Verb("extract", MAKE, "Turn movies into layer activations of models"),

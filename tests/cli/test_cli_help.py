@@ -11,10 +11,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from brainsim.cli.docstrings import ParameterText, read_docstring
 from brainsim.cli.main import app
 from brainsim.cli.options import INJECTED, VerbOption, find_unit, make_options
 from brainsim.commands import VERBS, Verb
+from brainsim.commands.docstrings import ParameterText, read_docstring
 
 # What starting the command line must not wait for.
 HEAVY = ("torch", "torchvision", "timm", "transformers", "himalaya", "zarr", "nibabel", "nilearn", "av", "matplotlib",

@@ -1,7 +1,9 @@
-"""Turn a parameter's type into what is typed on a command line: its form, its metavar and its conversion."""
+"""Turn a parameter's type into how its values are given on a command line or in a study file, and into the value."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,10 @@ NONE_WORD = "none"
 
 # Units by the end of a parameter's or field's name.
 UNIT_SUFFIXES = {"_s": "s", "_hz": "Hz", "_mm": "mm", "_deg": "degrees", "_px": "px", "_percent": "%"}
+
+
+# What a value of a study file is called where it has another type.
+FILE_TYPES = {"N": "whole number", "X": "number", "TEXT": "text in quotes", "PATH": "path in quotes"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def _kind_of(members: set[Any], *, positional: bool) -> ValueKind:
         return _kind_of_items(items, positional=positional)
     if shapes <= {str, Path}:
         return ValueKind(str, "PATH" if Path in shapes else "TEXT", Path if shapes == {Path} else str)
-    raise TypeError(f"no command line can give {' | '.join(map(str, members))}; see brainsim/cli/values.py.")
+    raise TypeError(f"no command line can give {' | '.join(map(str, members))}; see brainsim/commands/values.py.")
 
 
 def _kind_of_items(items: set[Any], *, positional: bool) -> ValueKind:
@@ -90,7 +96,7 @@ def _kind_of_items(items: set[Any], *, positional: bool) -> ValueKind:
         return ValueKind(list[str], "PATH..." if Path in items else "TEXT...", tuple)
     if items == {str}:
         return ValueKind(list[str], "A,B", lambda words: tuple(part for w in words for part in split_words(w)))
-    raise TypeError(f"no command line can give a sequence of {items}; see brainsim/cli/values.py.")
+    raise TypeError(f"no command line can give a sequence of {items}; see brainsim/commands/values.py.")
 
 
 def split_words(text: str) -> list[str]:
@@ -139,6 +145,62 @@ def read_mapping(words: Sequence[str], *, may_be_path: bool) -> dict[str, tuple[
     return mapping
 
 
+def read_file_value(kind: ValueKind, value: Any) -> Any:
+    """Return what a function takes from a value of a TOML file.
+
+    Lists, tables and numbers are TOML's own; a text may also be what would be typed on the command line ("1-4").
+
+    Raises
+    ------
+    ValueError
+        A value of another type, or one that cannot be read: a sentence without its subject.
+    """
+    return kind.convert(_as_typed(kind, value))
+
+
+def _as_typed(kind: ValueKind, value: Any) -> Any:
+    """Return what the parser of the command line would give for a value of a TOML file."""
+    wanted = kind.metavar or "true or false"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    takes_numbers = kind.metavar.removesuffix(f"|{NONE_WORD}") in ("N", "X", "N,N", "X,X")
+    if kind.form is bool and isinstance(value, bool):
+        return value
+    if kind.form is int and is_number and isinstance(value, int):
+        return value
+    if kind.form is float and is_number:
+        return float(value)
+    if kind.form is str and (isinstance(value, str) or (takes_numbers and is_number)):
+        return str(value)
+    if kind.form == list[str]:
+        return _as_words(kind, value, takes_numbers=takes_numbers)
+    raise ValueError(f"{value!r} is no {FILE_TYPES.get(wanted, wanted)}.")
+
+
+def _as_words(kind: ValueKind, value: Any, *, takes_numbers: bool) -> list[str]:
+    if kind.metavar.startswith("NAME="):
+        return _mapping_words(value)
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        if not isinstance(item, str) and not (takes_numbers and is_number):
+            raise ValueError(f"{item!r} is no {'number' if takes_numbers else 'text in quotes'}.")
+    return [str(item) for item in items]
+
+
+def _mapping_words(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no table of lists, such as {{early = ['V1', 'V2']}}.")
+    words = []
+    for name, items in value.items():
+        listed = [items] if isinstance(items, str) else items
+        if not isinstance(listed, list | tuple) or not all(isinstance(item, str) for item in listed):
+            raise ValueError(f"{items!r} ({name}) is no list of texts in quotes.")
+        words.append(f"{name}={','.join(listed)}")
+    return words
+
+
 def show_default(value: Any) -> str:
     """Return a default as it would be typed; "none" for None and for what is empty."""
     if value is None or value == () or value == "":
@@ -150,6 +212,19 @@ def show_default(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(show_default(item) for item in value)
     return str(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON holds it: what is not finite becomes None, paths become texts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def _allow_none(kind: ValueKind) -> ValueKind:
