@@ -12,7 +12,6 @@ import numpy as np
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError, NumericalError
 
-
 # Dissimilarities that follow from inner products alone, and what they are in words.
 DISTANCES = {
     "correlation": "1 - Pearson's r over features",
