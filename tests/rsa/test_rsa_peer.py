@@ -61,7 +61,8 @@ def test_crossnobis_of_equal_patterns_is_zero_on_average_and_mahalanobis_is_not(
         repeats = rng.standard_normal((6, 40, 5))
         means["cross"].append(crossnobis_rdm(repeats).mean())
         means["plain"].append(mahalanobis_rdm(repeats).mean())
-    assert abs(np.mean(means["cross"])) < 3 * np.std(means["cross"]) / np.sqrt(30)
+    # The precision is estimated with 200 degrees of freedom: it is 3 % too large, and so is what noise adds.
+    assert abs(np.mean(means["cross"])) < 0.05 * 2 / 6
     assert np.mean(means["plain"]) == pytest.approx(2 / 6, rel=0.05)
 
 
