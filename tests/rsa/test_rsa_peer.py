@@ -57,13 +57,12 @@ def test_crossnobis_and_mahalanobis_equal_the_peers(peer: SimpleNamespace, rng: 
 
 def test_crossnobis_of_equal_patterns_is_zero_on_average_and_mahalanobis_is_not(rng: np.random.Generator) -> None:
     means = {"cross": [], "plain": []}
-    for _ in range(30):
+    for _ in range(100):
         repeats = rng.standard_normal((6, 40, 5))
-        means["cross"].append(crossnobis_rdm(repeats).mean())
-        means["plain"].append(mahalanobis_rdm(repeats).mean())
-    # The precision is estimated with 200 degrees of freedom: it is 3 % too large, and so is what noise adds.
-    assert abs(np.mean(means["cross"])) < 0.05 * 2 / 6
-    assert np.mean(means["plain"]) == pytest.approx(2 / 6, rel=0.05)
+        means["cross"].append(crossnobis_rdm(repeats, np.eye(5)).mean())
+        means["plain"].append(mahalanobis_rdm(repeats, np.eye(5)).mean())
+    for kind, expected in (("cross", 0.0), ("plain", 2 / 6)):
+        assert abs(np.mean(means[kind]) - expected) < 3 * np.std(means[kind]) / np.sqrt(100)
 
 
 def test_shrinkage_runs_from_the_sample_covariance_to_its_diagonal(rng: np.random.Generator) -> None:
