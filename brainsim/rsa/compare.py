@@ -123,6 +123,21 @@ COMPARISONS: dict[str, Comparison] = {
 NEED_ALL_PAIRS = ("whitened-cosine", "cka")
 
 
+def compare_each(name: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return the similarity of each row of A with the same row of B, float64 (n,)."""
+    from scipy.stats import rankdata
+
+    if name in ("spearman", "pearson", "cosine"):
+        A, B = (rankdata(X, axis=1) if name == "spearman" else X.astype(np.float64) for X in (A, B))
+        if name != "cosine":
+            A, B = (X - X.mean(axis=1, keepdims=True) for X in (A, B))
+        norm = np.linalg.norm(A, axis=1) * np.linalg.norm(B, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            similar: np.ndarray = np.where(norm > 0, np.einsum("ij,ij->i", A, B) / norm, np.nan)
+        return similar
+    return np.array([COMPARISONS[name](a[None], b[None])[0, 0] for a, b in zip(A, B, strict=True)])
+
+
 def noise_ceiling(rdms: np.ndarray, comparison: Comparison) -> tuple[float, float]:
     """Return the lower and upper noise ceiling of a set of subjects.
 

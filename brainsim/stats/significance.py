@@ -110,7 +110,7 @@ def score_rows(scores: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
     -------
     list of dict
         `crossed_row`, and ``p`` (subjects and runs as random effects), ``p_subjects`` (sign flips over subjects: for
-        these runs alone), and their false discovery rates over all rows, ``q`` and ``q_subjects``; null where not known.
+        these runs alone), and their false discovery rates over all rows, ``q`` and ``q_subjects``; null where unknown.
     """
     return _with_q([_row(values, "greater", seed) for values in scores])
 
