@@ -138,7 +138,9 @@ def compare_each(name: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return np.array([COMPARISONS[name](a[None], b[None])[0, 0] for a, b in zip(A, B, strict=True)])
 
 
-def noise_ceiling(rdms: np.ndarray, comparison: Comparison) -> tuple[float, float]:
+def noise_ceiling(
+    rdms: np.ndarray, comparison: Comparison, *, raw: bool = False, squared: bool = False
+) -> tuple[float, float]:
     """Return the lower and upper noise ceiling of a set of subjects.
 
     Lower: each subject against the mean of the others; upper: against the mean of all (Nili et al. 2014). RDMs are
@@ -147,6 +149,12 @@ def noise_ceiling(rdms: np.ndarray, comparison: Comparison) -> tuple[float, floa
     Parameters
     ----------
     rdms : ndarray, (n_subjects, n_pairs)
+    comparison : callable
+        An entry of COMPARISONS.
+    raw : bool
+        Average RDMs as they are.
+    squared : bool
+        Square each subject's similarity before averaging.
 
     Returns
     -------
@@ -155,9 +163,13 @@ def noise_ceiling(rdms: np.ndarray, comparison: Comparison) -> tuple[float, floa
     """
     if len(rdms) < 2:
         return float("nan"), float("nan")
-    z = rdms - rdms.mean(axis=1, keepdims=True)
-    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    z = rdms.astype(np.float64)
+    if not raw:
+        z = z - z.mean(axis=1, keepdims=True)
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
     everyone = z.sum(axis=0)
-    lower = [comparison(rdm[None], (everyone - own)[None])[0, 0] for rdm, own in zip(rdms, z, strict=True)]
+    lower = np.array([comparison(rdm[None], (everyone - own)[None])[0, 0] for rdm, own in zip(rdms, z, strict=True)])
     upper = comparison(rdms, everyone[None])[:, 0]
-    return float(np.mean(lower)), float(np.mean(upper))
+    if squared:
+        lower, upper = lower**2, upper**2
+    return float(lower.mean()), float(upper.mean())

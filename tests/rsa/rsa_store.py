@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 from scipy.stats import gamma
 
 from brainsim.store import Store
@@ -28,8 +29,7 @@ def features(model: str, layer: int, run: int, n_trs: int, *, protocol: str = "d
     rng = np.random.default_rng([sum(map(ord, model + protocol)), layer, run])
     n = round(n_trs * TR_S / STEP_S)
     x = rng.standard_normal((n + 100, N_FEATURES))
-    for t in range(1, len(x)):
-        x[t] = 0.95 * x[t - 1] + 0.3 * x[t]
+    x = lfilter([0.3], [1, -0.95], x, axis=0)
     mean = np.random.default_rng([layer, 5]).random(N_FEATURES)
     out: np.ndarray = (x[100:] + 3 * mean).astype(np.float32)
     return out
@@ -46,7 +46,7 @@ def convolved(model: str, layer: int, run: int, n_trs: int) -> np.ndarray:
 def write_store(
     path: Path,
     *,
-    n_trs: Sequence[int] = (40, 36, 44, 38),
+    n_trs: Sequence[int],
     subjects: Sequence[str] = ("sub-01", "sub-02", "sub-03"),
     follows: Sequence[str] = ("cnn", "flow"),
     protocols: Sequence[str] = ("default",),
