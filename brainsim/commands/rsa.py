@@ -81,6 +81,7 @@ def rsa(
     pairs: str = "within-run",
     min_lag_s: float | None = None,
     trim_s: float | None = None,
+    keep_lag_means: bool = False,
     families: Mapping[str, Sequence[str]] | None = None,
     subsets: str = "leave-one-out",
     squared: bool = False,
@@ -134,6 +135,8 @@ def rsa(
         Pairs of TRs that are closer than this are left out, in seconds. By default 8, in protocol study 0.
     trim_s : float, optional
         What is cut from both edges of every run, in seconds. By default 8, in protocol study 0.
+    keep_lag_means : bool
+        Keep what depends on the time between TRs alone; unrelated slow series are alike in it. Protocol study keeps it.
     families : mapping of str to sequence of str, optional
         Families as globs over models; those of the models' rows by default.
     subsets : {"all", "leave-one-out", "singles", "max-order=K"}
@@ -141,7 +144,7 @@ def rsa(
     squared : bool
         With --rdms: square each subject's similarity before averaging, as some tools do.
     raw_ceiling : bool
-        With --rdms: average RDMs for the ceilings as they are, not z-scored.
+        With --rdms: average RDMs for the ceilings as they are, not ranked or scaled.
     n_bootstraps : int
         With --rdms: resamples of stimuli and subjects for intervals.
     subjects : sequence of str
@@ -184,6 +187,7 @@ def rsa(
         "method": method,
         "min_lag_s": min_lag_s,
         "trim_s": trim_s,
+        "keep_lag_means": keep_lag_means,
     }
     if rdms is not None:
         from brainsim.commands.rsa_conditions import compare_conditions

@@ -183,6 +183,8 @@ def ensure_plan(
     notes = list(dict.fromkeys(note for group in groups for note in group.notes))
     if plan.protocol == "study":
         notes += study_caveats(store, plan.layers, everyone)
+    elif plan.settings.lag_means == "kept" and plan.settings.pairs != "between-run":
+        notes.append("What depends on the time between TRs alone was kept: unrelated slow series score high by it.")
     if plan.settings.cv == "subjects":
         notes.append(
             "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "
@@ -362,4 +364,5 @@ _NO_WORDS: dict[str, Any] = {
     "method": "auto",
     "min_lag_s": None,
     "trim_s": None,
+    "keep_lag_means": False,
 }

@@ -38,6 +38,8 @@ class RsaSettings:
         convolved and sampled in the middle of TRs, as it is.
     weights : {"pooled", "averaged"}
         Layer weights fitted on all other runs' standardised RDMs together; or on each other run's RDM, then averaged.
+    lag_means : {"removed", "kept"}
+        Whether what depends on the time between TRs alone is taken out of RDMs (`remove_lag_means`).
     """
 
     distance: str = "correlation"
@@ -51,6 +53,7 @@ class RsaSettings:
     features: str = "default"
     sampling: str = "average"
     weights: str = "pooled"
+    lag_means: str = "removed"
 
     def record(self) -> dict[str, Any]:
         """Return the settings as a key or an attribute holds them."""
@@ -65,6 +68,7 @@ STUDY = RsaSettings(
     features="study",
     sampling="window-start",
     weights="averaged",
+    lag_means="kept",
 )
 
 # What turns the one protocol into the other, one step at a time: name, words for it, and the fields.
@@ -72,7 +76,7 @@ QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("features", "mask, rescaling, tap and window of the stored activations", ("features",)),
     ("sampling", "clips dated by the start of their window, features not centred over time", ("sampling",)),
     ("edges", "the edges of runs are kept", ("trim_s",)),
-    ("lag", "pairs that are near in time are kept", ("min_lag_s",)),
+    ("lag", "pairs near in time, and what depends on the time between TRs alone, are kept", ("min_lag_s", "lag_means")),
     ("weights", "layer weights of single runs averaged, not fitted on all of them", ("weights",)),
     ("comparison", "Pearson's r instead of rank correlation", ("compare",)),
 )
@@ -94,6 +98,7 @@ def resolve_settings(
     method: str,
     min_lag_s: float | None,
     trim_s: float | None,
+    keep_lag_means: bool,
 ) -> RsaSettings:
     """Check the words of one protocol and fill in its own defaults.
 
@@ -141,6 +146,8 @@ def resolve_settings(
         method="partition" if method == "auto" else method,
         min_lag_s=DEFAULT_LAG_S if min_lag_s is None else min_lag_s,
         trim_s=DEFAULT_TRIM_S if trim_s is None else trim_s,
+        # Whole geometries cannot be corrected pair by pair.
+        lag_means="kept" if keep_lag_means or compare in NEED_ALL_PAIRS or pairs == "between-run" else "removed",
     )
     if settings.compare in NEED_ALL_PAIRS and (pairs == "between-run" or settings.min_lag_s > 0):
         raise InvalidValueError(

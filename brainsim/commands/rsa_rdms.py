@@ -93,7 +93,7 @@ def group_rdms(
     AlignmentError
         TRs without features.
     """
-    from brainsim.rsa.blocks import make_blocks
+    from brainsim.rsa.blocks import make_blocks, remove_lag_means
 
     repeats = [[run] for run in range(len(group.timing))]
     shown = group
@@ -128,6 +128,9 @@ def group_rdms(
     Y = [np.stack([rdms[b] for rdms in vectors]) if vectors else np.zeros((0, 0)) for b in range(len(blocks))]
     if not targets:
         raise InvalidValueError(f"no stream of any subject has {MIN_PATTERN} valid voxels.")
+    if settings.lag_means == "removed":
+        A = [remove_lag_means(rdms, block.lag) for rdms, block in zip(A, blocks, strict=True)]
+        Y = [remove_lag_means(rdms, block.lag) for rdms, block in zip(Y, blocks, strict=True)]
     return GroupRdms(tuple(blocks), A, Y, targets, n_voxels, warnings)
 
 

@@ -144,7 +144,8 @@ def noise_ceiling(
     """Return the lower and upper noise ceiling of a set of subjects.
 
     Lower: each subject against the mean of the others; upper: against the mean of all (Nili et al. 2014). RDMs are
-    standardised before they are averaged, so that no subject weighs more.
+    averaged as the comparison sees them (ranks, z-scores, or vectors of one length), so that no subject weighs more and
+    no RDM is more like all subjects than the upper ceiling (for kendall and those of whitened RDMs nearly so).
 
     Parameters
     ----------
@@ -161,11 +162,16 @@ def noise_ceiling(
     (float, float)
         Means over subjects; NaN with fewer than two.
     """
+    from scipy.stats import rankdata
+
     if len(rdms) < 2:
         return float("nan"), float("nan")
     z = rdms.astype(np.float64)
     if not raw:
-        z = z - z.mean(axis=1, keepdims=True)
+        if comparison in (spearman, kendall):
+            z = rankdata(z, axis=1)
+        if comparison in (spearman, kendall, pearson):
+            z = z - z.mean(axis=1, keepdims=True)
         z /= np.linalg.norm(z, axis=1, keepdims=True)
     everyone = z.sum(axis=0)
     lower = np.array([comparison(rdm[None], (everyone - own)[None])[0, 0] for rdm, own in zip(rdms, z, strict=True)])

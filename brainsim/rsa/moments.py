@@ -90,7 +90,7 @@ def pair_moments(A: np.ndarray, Y: np.ndarray) -> Moments:
     for start in range(0, n_pairs, CHUNK_PAIRS):
         pairs = slice(start, start + CHUNK_PAIRS)
         block = np.concatenate([A[:, pairs], Y[:, pairs]]).T.astype(np.float64) - means
-        factor = np.linalg.qr(np.concatenate([factor, block]), mode="r")
+        factor = _triangle(np.concatenate([factor, block]))
     power = np.square(factor[:, n_layers:]).sum(axis=0)
     return Moments(factor[:n_layers, :n_layers], factor[:n_layers, n_layers:], power, n_pairs)
 
@@ -98,7 +98,7 @@ def pair_moments(A: np.ndarray, Y: np.ndarray) -> Moments:
 def pool(moments: Sequence[Moments]) -> Moments:
     """Return the moments of several blocks together, each centred by itself."""
     n_layers = moments[0].R.shape[1]
-    factor = np.linalg.qr(np.concatenate([np.concatenate([m.R, m.Z], axis=1) for m in moments]), mode="r")
+    factor = _triangle(np.concatenate([np.concatenate([m.R, m.Z], axis=1) for m in moments]))
     power = np.sum([m.power for m in moments], axis=0)
     return Moments(factor[:n_layers, :n_layers], factor[:n_layers, n_layers:], power, sum(m.n_pairs for m in moments))
 
@@ -106,3 +106,8 @@ def pool(moments: Sequence[Moments]) -> Moments:
 def pool_others(moments: Sequence[Moments]) -> list[Moments]:
     """Return, for each block, the moments of all other blocks, summed afresh: nothing of the block is left in them."""
     return [pool([m for other, m in enumerate(moments) if other != held]) for held in range(len(moments))]
+
+
+def _triangle(block: np.ndarray) -> np.ndarray:
+    factor: np.ndarray = np.asarray(np.linalg.qr(block, mode="r"))
+    return factor
