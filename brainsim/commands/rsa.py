@@ -178,7 +178,7 @@ def rsa(
     check_node_name(name, what="the analysis' name")
     check_node_name(dataset, what="--dataset")
     check_choice("--protocol", protocol, PROTOCOLS)
-    words = {
+    words: dict[str, Any] = {
         "distance": distance,
         "compare": compare,
         "combine": combine,

@@ -73,8 +73,8 @@ def first_showings(group: SubjectGroup) -> tuple[SubjectGroup, list[list[int]]]:
             "of noise need every stimulus at least twice, at the same times.",
             hint="--distance correlation or euclidean",
         )
-    timing = tuple(group.timing[runs[0]] for runs in places.values())
-    return replace(group, timing=timing), list(places.values())
+    shown = tuple(group.timing[runs[0]] for runs in places.values())
+    return replace(group, timing=shown), list(places.values())
 
 
 def group_rdms(
@@ -116,7 +116,10 @@ def group_rdms(
             for block, rdm in zip(A, rdms, strict=True):
                 block[row] = rdm
             task.advance()
-    targets, vectors, n_voxels, warnings = [], [], {}, {}
+    targets: list[tuple[str, str]] = []
+    vectors: list[list[np.ndarray]] = []
+    n_voxels: dict[tuple[str, str], int] = {}
+    warnings: dict[str, list[str]] = {}
     with progress.task("brain RDMs", total=len(group.subjects), unit="subjects") as task:
         for subject in group.subjects:
             warnings[subject.name] = []
@@ -229,7 +232,8 @@ def _bold_rdm(patterns: Sequence[np.ndarray], block: PairBlock, distance: str, n
     else:
         X = np.concatenate([patterns[run][0] for run in block.runs])[block.rows].astype(np.float64)
         square = square_rdm(X @ X.T, X.sum(axis=1), X.shape[1], distance=distance, name=name)
-    return square[block.i, block.j].astype(np.float32)
+    pairs: np.ndarray = square[block.i, block.j].astype(np.float32)
+    return pairs
 
 
 def by_protocol(nodes: Sequence[NodeInfo], protocol: str) -> list[NodeInfo]:

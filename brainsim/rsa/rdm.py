@@ -63,7 +63,8 @@ def square_rdm(
     if distance in ("euclidean", "sqeuclidean"):
         D = (power[:, None] + power[None, :] - 2 * K).clip(min=0)
         np.fill_diagonal(D, 0)
-        return np.sqrt(D) if distance == "euclidean" else D / n_features
+        D = np.sqrt(D) if distance == "euclidean" else D / n_features
+        return np.asarray(D)
     if distance == "correlation":
         if n_features < 2:
             raise InvalidValueError(f"{name} has {n_features} feature(s); 1 - Pearson needs at least 2.")

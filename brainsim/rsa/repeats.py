@@ -35,7 +35,8 @@ def noise_covariance(repeats: np.ndarray, *, shrinkage: float | None = None) -> 
         off = ~np.eye(n_channels, dtype=bool)
         below = float((S[off] ** 2).sum())
         shrinkage = float(np.clip(products[off].sum() / freedom / below, 0, 1)) if below > 0 else 1.0
-    return (1 - shrinkage) * S + shrinkage * np.diag(S.diagonal())
+    shrunk: np.ndarray = (1 - shrinkage) * S + shrinkage * np.diag(S.diagonal())
+    return shrunk
 
 
 def noise_precision(repeats: np.ndarray, *, shrinkage: float | None = None) -> np.ndarray:

@@ -213,3 +213,11 @@ def test_bad_words_are_told(store: Path, words: dict[str, Any], told: str) -> No
     with pytest.raises(BrainsimError, match=told):
         rsa("bad", dataset="toy", store=store, **words)
     assert not Store(store).has("rsa/bad/toy/group")
+
+
+def test_one_run_scores_layers_alone_and_says_so(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s.zarr", n_trs=(50,), subjects=("sub-01", "sub-02"))
+    summary = rsa("one", dataset="toy", store=store, models=("cnn",), method="none")
+    assert any("one block of pairs" in warning for warning in summary.warnings)
+    assert all(row["mean"] is None and row["p"] is None for row in summary.rows)
+    assert np.isfinite(Store(store).read("rsa/one/toy/sub-01", "layer_score")).all()
