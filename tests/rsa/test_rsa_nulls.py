@@ -44,10 +44,6 @@ def null_scores(seed: int, *, combine: str = "nnls", rho: float = 0.5, keep: boo
     return np.nan_to_num(score_sets(moments, [list(range(N_LAYERS))], weigh_pooled(combine)))[0]
 
 
-# Scores of runs are no independent draws: the weights for one run were fitted on the others. Their mean is 0, but skewed.
-@pytest.mark.xfail(
-    strict=False, reason="not at its level yet: nnls at 0.5 found 8 of the first 90 data sets, not 4 or 5"
-)
 @pytest.mark.slow
 @pytest.mark.parametrize(("combine", "rho"), [("nnls", 0.5), ("nnls", 0.8), ("ridge", 0.5)])
 def test_null_models_are_significant_in_five_percent_of_200_data_sets(combine: str, rho: float) -> None:
