@@ -55,3 +55,39 @@ def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
     total = float(_integral(np.array(LENGTH_S)))
     matrix: np.ndarray = (_integral(lag + tr_s / 2) - _integral(lag - tr_s / 2)) / total
     return np.tril(matrix)
+
+
+# The study's response ends after 20 s.
+STUDY_LENGTH_S = 20.0
+
+
+def sampling_matrix(clip_s: np.ndarray, tr_s: float, n_trs: int, *, start_s: float = 0.0) -> np.ndarray:
+    """Return the matrix that convolves features with the canonical response and samples them in the middle of TRs.
+
+    The study's way: every clip is an impulse at its time, the response lasts from 0 to below 20 s, and there is nothing
+    before the first clip. With clips every 0.2 s this is what convolving the series and taking the samples at
+    1, 3, 5 … s (TR 2 s) gives.
+
+    Parameters
+    ----------
+    clip_s : ndarray, (n_clips,)
+        Time of each clip in stimulus seconds: the start of its window.
+    tr_s : float
+        Repetition time in seconds.
+    n_trs : int
+        TRs of the run.
+    start_s : float
+        Stimulus time at which TR 0 begins, in seconds.
+
+    Returns
+    -------
+    ndarray of float64, (n_trs, n_clips)
+        In the units of the study's scripts (a constant input of 1 gives 5.161 at 5 Hz); scores do not depend on them.
+    """
+    check_count("n_trs", n_trs)
+    check_number("TR", tr_s, above=0, unit="s")
+    middle_s = start_s + (np.arange(n_trs) + 0.5) * tr_s
+    # Rounding moves no sample across the ends of the response.
+    lag_s = np.round(middle_s[:, None] - np.asarray(clip_s, np.float64)[None, :], 6)
+    inside = (lag_s >= 0) & (lag_s < STUDY_LENGTH_S)
+    return np.where(inside, canonical_hrf(lag_s), 0.0) / (1 - 1 / RATIO)

@@ -290,14 +290,20 @@ def _describe_pool(options: Options) -> list[str]:
 def _describe_rsa(rsa: RsaSet) -> Method:
     options = rsa.options
     lag = options.get("min_lag_s")
+    rows = "stimuli" if "n_stimuli" in options else "TRs"
     sentences = [
-        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of TRs by "
+        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of {rows} by "
         f"{rsa.distance or 'correlation'} distance, on both sides; "
         f"model and brain compared by {rsa.comparison or 'Spearman'} correlation",
     ]
     if isinstance(lag, int | float) and lag > 0:
         sentences.append(f"Pairs of TRs closer than {lag:g} s were left out (autocorrelation)")
-    sentences.append("Layers of a system were combined by non-negative least squares, fitted on the other runs")
+    if options.get("lag_means") == "removed":
+        sentences.append("From every pair of TRs the mean of all pairs of its run and lag was taken away")
+    fitted = "stimuli" if "n_stimuli" in options else options.get("cv", "runs")
+    method = "ridge regression" if options.get("combine") == "ridge" else "non-negative least squares"
+    how = " one by one, and averaged" if options.get("weights") == "averaged" else ""
+    sentences.append(f"Layers of a system were combined by {method}, fitted on the other {fitted}{how}")
     if rsa.ceilings:
         sentences.append(
             f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}"

@@ -121,7 +121,33 @@ def crossed_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
         return mean_interval(known.mean(axis=1) if n_runs else np.zeros(0), level=level, method="t")
     from scipy.stats import t
 
+    mean, error, freedom = crossed_spread(known)
+    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(mean, mean - half, mean + half, n_subjects, "crossed", level)
+
+
+def crossed_spread(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean over subjects and runs, its standard error and degrees of freedom; see `crossed_interval`.
+
+    Parameters
+    ----------
+    values : ndarray, (n_subjects, n_runs)
+        Subjects with a NaN are left out. With one subject runs are all there is, with one run subjects.
+
+    Returns
+    -------
+    (float, float, float)
+        The error is NaN where there are not two values.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known).any(axis=1)]
+    if not known.size:
+        return float("nan"), float("nan"), 1.0
+    n_subjects, n_runs = known.shape
     mean = float(known.mean())
+    if n_subjects < 2 or n_runs < 2:
+        n = known.size
+        return mean, float(known.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"), max(n - 1.0, 1.0)
     by_subject, by_run = known.mean(axis=1) - mean, known.mean(axis=0) - mean
     rest = known - mean - by_subject[:, None] - by_run[None, :]
     dof = np.array([n_subjects - 1, n_runs - 1, (n_subjects - 1) * (n_runs - 1)], dtype=float)
@@ -130,10 +156,9 @@ def crossed_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     # An estimate of variance below the larger of its two parts is chance: it is not taken.
     total = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])
     if total == 0:
-        return Interval(mean, mean, mean, n_subjects, "crossed", level)
+        return mean, 0.0, 1.0
     freedom = total**2 / float((ms**2 / dof).sum())
-    half = float(t.ppf((1 + level) / 2, max(freedom, 1.0))) * float(np.sqrt(total / known.size))
-    return Interval(mean, mean - half, mean + half, n_subjects, "crossed", level)
+    return mean, float(np.sqrt(total / known.size)), max(freedom, 1.0)
 
 
 def crossed_row(values: np.ndarray) -> dict[str, Any]:

@@ -155,3 +155,12 @@ def test_ceiling_orders_and_needs_two_subjects(rng: np.random.Generator) -> None
     low, high = noise_ceiling(rdms, COMPARISONS["pearson"])
     assert 0 < low < high < 1
     assert np.isnan(noise_ceiling(rdms[:1], COMPARISONS["pearson"])).all()
+
+
+@pytest.mark.parametrize("name", ["spearman", "pearson", "cosine"])
+def test_no_rdm_is_more_like_all_subjects_than_the_upper_ceiling(rng: np.random.Generator, name: str) -> None:
+    rdms = np.exp(rng.standard_normal((4, 60)) * 2) * np.array([[1], [2], [5], [20]])
+    comparison = COMPARISONS[name]
+    _, high = noise_ceiling(rdms, comparison)
+    tried = np.concatenate([rdms, rdms.mean(axis=0)[None], np.log(rdms).mean(axis=0)[None], rng.random((50, 60))])
+    assert comparison(tried, rdms).mean(axis=1).max() <= high + 1e-12

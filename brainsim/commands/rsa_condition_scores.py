@@ -1,0 +1,222 @@
+"""Turn RDMs of stimuli into scores of layers and models, with intervals over stimuli and subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsim.commands.rsa_options import RsaSettings
+from brainsim.core.progress import Progress
+
+if TYPE_CHECKING:
+    from brainsim.commands.rsa_conditions import ModelRdms
+
+
+@dataclass(frozen=True)
+class ConditionScores:
+    """What an RSA of stimuli found.
+
+    Parameters
+    ----------
+    layer : ndarray, (n_layers, n_streams, n_subjects)
+        Similarity of whole RDMs.
+    model : ndarray, (n_models, n_streams, n_subjects)
+        That of the only layer, or of layers combined, among stimuli that were held out.
+    tables : dict
+        The group's.
+    notes : list of str
+        What must be known.
+    """
+
+    layer: np.ndarray
+    model: np.ndarray
+    tables: dict[str, Any]
+    notes: list[str]
+
+
+def score_conditions(
+    found: ModelRdms,
+    brains: Mapping[str, np.ndarray],
+    settings: RsaSettings,
+    options: Mapping[str, Any],
+    *,
+    progress: Progress,
+) -> ConditionScores:
+    """Score every layer and model in every stream; see `ConditionScores`."""
+    from brainsim.rsa.compare import COMPARISONS, NEED_ALL_PAIRS, noise_ceiling
+    from brainsim.stats.intervals import interval_row
+
+    comparison = COMPARISONS[settings.compare]
+    squared = bool(options["squared"])
+    n_draws = int(options["n_bootstraps"])
+    notes: list[str] = []
+    if n_draws and settings.compare in NEED_ALL_PAIRS:
+        notes.append(f"{settings.compare} needs all pairs of stimuli, which a draw of stimuli has not: no bootstrap.")
+        n_draws = 0
+    streams = list(brains)
+    layer = np.stack([comparison(found.rdms, brains[s]) for s in streams], axis=1)
+    layer = layer**2 if squared else layer
+    n_subjects = layer.shape[2]
+    folds = {s: _combined(found, brains[s], settings, int(options["n_stimuli"]), notes) for s in streams}
+    model = np.full((len(found.columns), len(streams), n_subjects), np.nan)
+    rows, layer_rows, ceilings = [], [], []
+    with progress.task("streams", total=len(streams), unit="streams") as task:
+        for at, stream in enumerate(streams):
+            errors = _bootstrap(found, brains[stream], settings, options, n_draws, squared)
+            for m, (name, columns) in enumerate(found.columns.items()):
+                head = {"stream": stream, "model": name, "family": found.layers[columns[0]]["family"]}
+                if len(columns) == 1:
+                    model[m, at] = layer[columns[0], at]
+                    rows.append({**head, **_whole_row(model[m, at], errors.get(columns[0]), settings, options)})
+                else:
+                    values = folds[stream][m]  # (n_subjects, n_folds)
+                    values = values**2 if squared else values
+                    model[m, at] = values.mean(axis=1)
+                    rows.append({**head, **_fold_row(values)})
+            for index, row in enumerate(found.layers):
+                told = {k: row[k] for k in ("model", "layer", "index")}
+                layer_rows.append({"stream": stream, **told, **interval_row(layer[index, at])})
+            low, high = noise_ceiling(brains[stream], comparison, raw=bool(options["raw_ceiling"]), squared=squared)
+            if np.isfinite(low):
+                ceilings.append({"stream": stream, "lower": low, "upper": high})
+            task.advance()
+    tables = {
+        "rows": _with_q(rows),
+        "layers": layer_rows,
+        "ceilings": ceilings,
+        "interval": "95 % interval of the mean, subjects and stimuli as random effects (bootstrap of stimuli)"
+        if n_draws
+        else "95 % t interval of the mean over subjects",
+    }
+    return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)))
+
+
+def _combined(
+    found: ModelRdms, brain: np.ndarray, settings: RsaSettings, n_stimuli: int, notes: list[str]
+) -> dict[int, np.ndarray]:
+    """Return, for each model of several layers, its score among held-out stimuli, (n_subjects, n_folds).
+
+    Weights are fitted on the pairs among all other stimuli, so that they never saw a stimulus that is scored.
+    """
+    from brainsim.commands.rsa_conditions import MIN_HELD_OUT, N_FOLDS
+    from brainsim.rsa.combine import nnls_weights, ridge_weights, standardise
+    from brainsim.rsa.compare import compare_each
+    from brainsim.rsa.moments import pair_moments
+
+    several = {m: np.asarray(c) for m, c in enumerate(found.columns.values()) if len(c) > 1}
+    scores = {m: np.full((len(brain), N_FOLDS), np.nan) for m in several}
+    if several and n_stimuli < N_FOLDS * MIN_HELD_OUT:
+        notes.append(
+            f"{n_stimuli} stimuli are too few to combine layers ({N_FOLDS * MIN_HELD_OUT} are needed): layers alone "
+            "are scored."
+        )
+        return scores
+    i, j = np.triu_indices(n_stimuli, k=1)
+    for fold in range(N_FOLDS if several else 0):
+        held_i, held_j = i % N_FOLDS == fold, j % N_FOLDS == fold
+        test, train = held_i & held_j, ~held_i & ~held_j
+        moments = pair_moments(found.rdms[:, train], brain[:, train]).standardised()
+        spread = brain[:, train].std(axis=1, keepdims=True)
+        offset = brain[:, train].mean(axis=1, keepdims=True) / np.where(spread > 0, spread, 1.0)
+        for m, columns in several.items():
+            if settings.combine == "nnls":
+                weights = nnls_weights(moments, columns)
+            else:
+                # The penalty is chosen by leaving out parts of the training stimuli in turn.
+                parts = [train & (i % N_FOLDS == k) & (j % N_FOLDS == k) for k in range(N_FOLDS) if k != fold]
+                blocks = [pair_moments(found.rdms[:, part], brain[:, part]).standardised() for part in parts]
+                weights = ridge_weights(blocks, columns)
+            predicted = weights @ standardise(found.rdms[columns][:, test]) + offset
+            similar = np.nan_to_num(compare_each(settings.compare, predicted, brain[:, test]))
+            scores[m][:, fold] = np.where((weights == 0).all(axis=1), 0.0, similar)
+    return scores
+
+
+def _bootstrap(
+    found: ModelRdms,
+    brain: np.ndarray,
+    settings: RsaSettings,
+    options: Mapping[str, Any],
+    n_draws: int,
+    squared: bool,
+) -> dict[int, tuple[float, float, float]]:
+    """Return the standard errors over stimuli, subjects and both of models of one layer, by layer."""
+    from brainsim.rsa.compare import COMPARISONS
+    from brainsim.stats.stimulus_bootstrap import bootstrap_similarity
+
+    alone = [columns[0] for columns in found.columns.values() if len(columns) == 1]
+    if not n_draws or not alone:
+        return {}
+    comparison = COMPARISONS[settings.compare]
+
+    def compare(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+        table = comparison(A, B)
+        return table**2 if squared else table
+
+    errors = bootstrap_similarity(
+        found.rdms[alone],
+        brain,
+        compare,
+        n_stimuli=int(options["n_stimuli"]),
+        n_draws=n_draws,
+        seed=int(options["seed"]),
+    )
+    triples = zip(errors.stimuli, errors.subjects, errors.both, strict=True)
+    return {layer: (float(a), float(b), float(c)) for layer, (a, b, c) in zip(alone, triples, strict=True)}
+
+
+def _whole_row(
+    values: np.ndarray,
+    errors: tuple[float, float, float] | None,
+    settings: RsaSettings,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return mean, interval and p of a model of one RDM, over stimuli and subjects where there was a bootstrap."""
+    from scipy.stats import t
+
+    from brainsim.stats.intervals import interval_row
+    from brainsim.stats.significance import sign_flip_p
+
+    row = interval_row(values)
+    row["p_subjects"] = float(sign_flip_p(values)) if len(values) > 1 else None
+    row["p"] = None
+    if errors is not None and errors[2] > 0:
+        stimuli, subjects, both = errors
+        units = [int(options["n_stimuli"])] + ([len(values)] if len(values) > 1 else [])
+        freedom = min(units) - 1
+        half = float(t.ppf(0.975, freedom)) * both
+        row |= {
+            "low": row["mean"] - half,
+            "high": row["mean"] + half,
+            "error_stimuli": stimuli,
+            "error_subjects": subjects if np.isfinite(subjects) else None,
+            "error_both": both,
+            # The square of a similarity has no zero to be tested against.
+            "p": None if options["squared"] else float(t.sf(row["mean"] / both, freedom)),
+        }
+    return row
+
+
+def _fold_row(values: np.ndarray) -> dict[str, Any]:
+    """Return mean, interval and p of a model whose layers were combined, over subjects and parts of the stimuli."""
+    from brainsim.stats.intervals import crossed_row
+    from brainsim.stats.significance import crossed_p, sign_flip_p
+
+    p = crossed_p(values)
+    flips = float(sign_flip_p(values.mean(axis=1))) if len(values) > 1 else np.nan
+    return {
+        **crossed_row(values),
+        "p": p if np.isfinite(p) else None,
+        "p_subjects": flips if np.isfinite(flips) else None,
+    }
+
+
+def _with_q(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    from brainsim.stats.fdr import false_discovery_rates
+
+    p = np.array([np.nan if row["p"] is None else row["p"] for row in rows])
+    q = false_discovery_rates(p)
+    return [{**row, "q": float(value) if np.isfinite(value) else None} for row, value in zip(rows, q, strict=True)]

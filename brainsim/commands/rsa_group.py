@@ -1,0 +1,157 @@
+"""Turn the scores of all subjects into the tables of a group: systems, layers, families, pairs of systems, ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from brainsim.commands.rsa_scores import GroupScores
+
+INTERVAL = "95 % interval of the mean, subjects and runs as random effects"
+
+
+def stack_subjects(groups: Sequence[GroupScores], name: str, stream: str) -> np.ndarray:
+    """Return one kind of score of all subjects that have a stream, (..., n_subjects, n_blocks).
+
+    Where groups of subjects saw different numbers of runs, blocks are averaged to one.
+    """
+    parts = []
+    for group in groups:
+        rows = [row for row, target in enumerate(group.targets) if target[1] == stream]
+        parts.append(np.take(getattr(group, name), rows, axis=-2))
+    if len({part.shape[-1] for part in parts}) > 1:
+        parts = [part.mean(axis=-1, keepdims=True) for part in parts]
+    return np.concatenate(parts, axis=-2)
+
+
+def group_tables(
+    groups: Sequence[GroupScores],
+    *,
+    layers: Sequence[Mapping[str, Any]],
+    models: Sequence[Mapping[str, str]],
+    families: Mapping[str, Sequence[str]],
+    subset_spec: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Return every table of a group node.
+
+    Parameters
+    ----------
+    groups : sequence of GroupScores
+        Subjects by timing.
+    layers, models : sequence of dict
+        As result nodes list them.
+    families : mapping of str to sequence of str
+        Models of each family.
+    subset_spec : str
+        Which subsets of families were scored.
+    """
+    from brainsim.stats.intervals import crossed_row
+    from brainsim.stats.significance import compare_rows, score_rows
+
+    streams = list(dict.fromkeys(stream for group in groups for _, stream in group.targets))
+    tested: list[np.ndarray] = []
+    heads: list[dict[str, Any]] = []
+    layer_rows, best_rows, compared, together, ceilings = [], [], [], [], []
+    names = [m["model"] for m in models]
+    for stream in streams:
+        scores = stack_subjects(groups, "model", stream)  # (n_models, n_subjects, n_blocks)
+        heads += [{"stream": stream, **model} for model in models]
+        tested.append(scores)
+        compared += [{"stream": stream, **row} for row in compare_rows(scores, names, seed=seed)]
+        for layer, values in zip(layers, stack_subjects(groups, "layer", stream), strict=True):
+            row = {k: layer[k] for k in ("model", "layer", "index")}
+            layer_rows.append({"stream": stream, **row, **crossed_row(values)})
+        for model, values in zip(models, stack_subjects(groups, "best", stream), strict=True):
+            best_rows.append({"stream": stream, **model, **crossed_row(values)})
+        together.append({"stream": stream, **crossed_row(stack_subjects(groups, "together", stream))})
+        ceilings += _ceiling(groups, stream)
+    # One family of tests: all systems in all streams.
+    n_blocks = min(scores.shape[-1] for scores in tested)
+    n_subjects = max(scores.shape[1] for scores in tested)
+    padded = [
+        np.pad(s[..., :n_blocks], ((0, 0), (0, n_subjects - s.shape[1]), (0, 0)), constant_values=np.nan)
+        for s in tested
+    ]
+    rows = [
+        {**head, **row, "subjects": row["subjects"][: tested[at // len(models)].shape[1]]}
+        for at, (head, row) in enumerate(zip(heads, score_rows(np.concatenate(padded), seed=seed), strict=True))
+    ]
+    return {
+        "rows": rows,
+        "layers": layer_rows,
+        "best_layers": best_rows,
+        "together": together,
+        "comparisons": _q_over_all(compared),
+        "ceilings": ceilings,
+        "interval": INTERVAL,
+        **_tables_between(groups, streams, names),
+        **(_family_tables(groups, streams, families, subset_spec) if groups[0].subset_r2 is not None else {}),
+    }
+
+
+def _ceiling(groups: Sequence[GroupScores], stream: str) -> list[dict[str, Any]]:
+    """Return a stream's ceiling where all subjects saw the same, as a list of one or none."""
+    if len(groups) > 1 or not np.isfinite(groups[0].ceilings.get(stream, (np.nan,))).all():
+        return []
+    lower, upper = groups[0].ceilings[stream]
+    return [{"stream": stream, "lower": lower, "upper": upper}]
+
+
+def _q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Correct for all pairs of systems in all streams together."""
+    from brainsim.stats.fdr import false_discovery_rates
+
+    for name in ("p", "p_subjects"):
+        p = np.array([np.nan if row[name] is None else row[name] for row in rows])
+        for row, q in zip(rows, false_discovery_rates(p) if len(p) else [], strict=True):
+            row[name.replace("p", "q", 1)] = float(q) if np.isfinite(q) else None
+    return rows
+
+
+def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Return the tables of pairs of systems: together, and one beside the other."""
+    from brainsim.stats.intervals import crossed_row
+
+    tables: dict[str, Any] = {}
+    for name, first, second in (("pair", "a", "b"), ("residual", "control", "target")):
+        if getattr(groups[0], name) is None:
+            continue
+        rows = []
+        for stream in streams:
+            scores = stack_subjects(groups, name, stream)
+            for a, row in enumerate(names):
+                for b, column in enumerate(names):
+                    if name == "residual" or a < b:
+                        rows.append({"stream": stream, first: row, second: column, **crossed_row(scores[a, b])})
+        tables["pairs" if name == "pair" else "residuals"] = rows
+    return tables
+
+
+def _family_tables(
+    groups: Sequence[GroupScores], streams: Sequence[str], families: Mapping[str, Sequence[str]], spec: str
+) -> dict[str, Any]:
+    """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition."""
+    from brainsim.stats.intervals import crossed_row
+    from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
+
+    names = list(families)
+    plan = subset_plan(len(names), spec)
+    unique, shared, joint = [], [], []
+    for stream in streams:
+        scores = stack_subjects(groups, "subset_r2", stream)  # (n_subsets, n_subjects, n_blocks)
+        joint.append({"stream": stream, **crossed_row(scores[-1])})
+        if plan.has_unique:
+            for family, values in zip(names, unique_parts(scores, plan), strict=True):
+                unique.append({"stream": stream, "family": family, "quantity": "unique", **crossed_row(values)})
+            parts = commonality_parts(scores, plan)
+            for members, values in zip(subset_names(names, plan.part_masks), parts, strict=True):
+                shared.append({"stream": stream, "families": members, **crossed_row(values)})
+        for at, mask in enumerate(plan.masks):
+            if mask.bit_count() == 1 and len(names) > 1:
+                family = names[mask.bit_length() - 1]
+                row = {"stream": stream, "family": family, "quantity": "alone"}
+                unique.append({**row, **crossed_row(scores[at])})
+    return {"families": {f: list(m) for f, m in families.items()}, "unique": unique, "parts": shared, "joint": joint}

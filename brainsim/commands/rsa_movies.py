@@ -1,0 +1,368 @@
+"""Turn the options of an RSA of movies into results in the store, for one protocol or for two side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
+from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
+from brainsim.commands.rsa import RsaSummary
+from brainsim.commands.rsa_options import RsaSettings, resolve_settings
+from brainsim.core.progress import Progress
+
+if TYPE_CHECKING:
+    from brainsim.commands.rsa_scores import GroupScores
+    from brainsim.features.bands import LayerSource
+    from brainsim.store import Store
+
+
+@dataclass(frozen=True)
+class MovieRsa:
+    """One RSA of movies, before any number: what is compared, how, and where it goes.
+
+    Parameters
+    ----------
+    name, dataset : str
+        Where results lie.
+    protocol : str
+        "default" or "study".
+    settings : RsaSettings
+        Everything that changes a number.
+    groups : tuple of SubjectGroup
+        Subjects by timing.
+    layers : tuple of LayerSource
+        Layers of all models.
+    families : dict of str to tuple of str
+        Models of each family.
+    subset_spec : str
+        Which subsets of families are scored.
+    seed : int
+        Seed of sign flips.
+    """
+
+    name: str
+    dataset: str
+    protocol: str
+    settings: RsaSettings
+    groups: tuple[SubjectGroup, ...]
+    layers: tuple[LayerSource, ...]
+    families: Mapping[str, tuple[str, ...]]
+    subset_spec: str
+    seed: int
+
+    @property
+    def models(self) -> list[dict[str, str]]:
+        """Models and their families, as result nodes list them."""
+        family_of = {model: family for family, members in self.families.items() for model in members}
+        return [{"model": model, "family": family_of[model]} for model in self.columns]
+
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """Layers of each model."""
+        found: dict[str, list[int]] = {}
+        for row, layer in enumerate(self.layers):
+            found.setdefault(layer.model, []).append(row)
+        return found
+
+    def subsets(self) -> list[np.ndarray]:
+        """Return the layers of each subset of families; none where no partition is wanted."""
+        from brainsim.variance.lattice import mask_members, subset_plan
+
+        if self.settings.method != "partition":
+            return []
+        own = [np.concatenate([self.columns[m] for m in members]) for members in self.families.values()]
+        return [
+            np.concatenate([own[g] for g in mask_members(mask)])
+            for mask in subset_plan(len(own), self.subset_spec).masks
+        ]
+
+    def path(self, subject: str) -> str:
+        """Return the node of a subject, or of the group."""
+        return f"rsa/{self.name}/{self.dataset}/{subject}"
+
+    def options(self) -> dict[str, Any]:
+        """Return what can change a number."""
+        return {
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            **self.settings.record(),
+            "models": list(self.columns),
+            "families": {f: list(m) for f, m in self.families.items()},
+            "subsets": self.subset_spec,
+            "seed": self.seed,
+        }
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that makes the results; ceilings need all subjects, so they are made together."""
+        return {
+            "kind": "rsa",
+            "options": self.options(),
+            "features": [list(layer.digests) for layer in self.layers],
+            "data": {s.name: s.digests for group in self.groups for s in group.subjects},
+        }
+
+
+def plan_movies(
+    store: Store,
+    name: str,
+    dataset: str,
+    protocol: str,
+    settings: RsaSettings,
+    *,
+    models: Sequence[str],
+    families: Mapping[str, Sequence[str]] | None,
+    subset_spec: str,
+    subjects: Sequence[str],
+    seed: int,
+) -> MovieRsa:
+    """Check names against what the store holds."""
+    from brainsim.commands.rsa_rdms import by_protocol
+    from brainsim.features.bands import regroup, select_layers
+    from brainsim.variance.lattice import subset_plan
+
+    groups = group_by_timing(find_subjects(store, dataset, subjects))
+    stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
+    nodes = by_protocol(store.nodes("activations", type="activations"), settings.features)
+    grouped = regroup(select_layers(nodes, models=models, stimuli=stimuli), families)
+    members: dict[str, list[str]] = {}
+    for family, layer in grouped:
+        if layer.model not in members.setdefault(family, []):
+            members[family].append(layer.model)
+    if settings.method == "partition":
+        subset_plan(len(members), subset_spec)
+    return MovieRsa(
+        name,
+        dataset,
+        protocol,
+        settings,
+        tuple(groups),
+        tuple(layer for _, layer in grouped),
+        {f: tuple(m) for f, m in members.items()},
+        subset_spec,
+        seed,
+    )
+
+
+def score_plan(store: Store, plan: MovieRsa, *, device: str, progress: Progress) -> list[GroupScores]:
+    """Compute all scores of a plan, one group of subjects at a time."""
+    from brainsim.commands.rsa_rdms import group_rdms
+    from brainsim.commands.rsa_scores import score_group
+
+    scores = []
+    for group in plan.groups:
+        rdms = group_rdms(store, group, plan.layers, plan.settings, device=device, progress=progress)
+        result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets())
+        warned = [f"{s}: {w}" for s, told in rdms.warnings.items() for w in told]
+        scores.append(replace(result, notes=[*warned, *result.notes], n_voxels=rdms.n_voxels))
+    return scores
+
+
+def ensure_plan(
+    store: Store, plan: MovieRsa, *, device: str, overwrite: bool, dry_run: bool, progress: Progress
+) -> tuple[dict[str, Any], int, int]:
+    """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
+    from brainsim.commands.encoding_options import resolve_device
+    from brainsim.commands.rsa_group import group_tables
+    from brainsim.commands.rsa_rdms import study_caveats
+
+    everyone = [s for group in plan.groups for s in group.subjects]
+    key = plan.key()
+    keys = {s.name: {**key, "subject": s.name} for s in everyone}
+    done = [result_is_done(store, plan.path(s), k, overwrite=overwrite) for s, k in keys.items()]
+    done.append(result_is_done(store, plan.path("group"), key, overwrite=overwrite))
+    if all(done) or dry_run:
+        attributes = dict(store.info(plan.path("group")).attributes) if all(done) else {}
+        return attributes, 0, len(done) if all(done) else 0
+    groups = score_plan(store, plan, device=resolve_device(device), progress=progress)
+    notes = list(dict.fromkeys(note for group in groups for note in group.notes))
+    if plan.protocol == "study":
+        notes += study_caveats(store, plan.layers, everyone)
+    elif plan.settings.lag_means == "kept" and plan.settings.pairs != "between-run":
+        notes.append("What depends on the time between TRs alone was kept: unrelated slow series score high by it.")
+    if plan.settings.cv == "subjects":
+        notes.append(
+            "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "
+            "very stimuli counts for the model."
+        )
+    for group in groups:
+        for subject in dict.fromkeys(name for name, _ in group.targets):
+            source = next(s for s in everyone if s.name == subject)
+            _write_subject(store, plan, group, subject, source.sources, keys[subject], notes, overwrite)
+    layers = describe_layers(plan.layers)
+    tables = group_tables(
+        groups,
+        layers=layers,
+        models=plan.models,
+        families=plan.families,
+        subset_spec=plan.subset_spec,
+        seed=plan.seed,
+    )
+    store.write(
+        plan.path("group"),
+        type="rsa-group",
+        key=key,
+        arrays={},
+        attributes={
+            **tables,
+            "subjects": [s.name for s in everyone],
+            "dataset": plan.dataset,
+            "protocol": plan.protocol,
+            "comparison": plan.settings.compare,
+            "distance": plan.settings.distance,
+            "options": plan.options(),
+            "sources": [plan.path(s.name) for s in everyone],
+            "warnings": notes,
+        },
+        overwrite=overwrite,
+    )
+    return dict(store.info(plan.path("group")).attributes), len(done), 0
+
+
+def _write_subject(
+    store: Store,
+    plan: MovieRsa,
+    group: GroupScores,
+    subject: str,
+    sources: Sequence[str],
+    key: Mapping[str, Any],
+    notes: Sequence[str],
+    overwrite: bool,
+) -> None:
+    rows = [row for row, target in enumerate(group.targets) if target[0] == subject]
+    streams = [group.targets[row][1] for row in rows]
+    arrays = {
+        "layer_score": group.layer[:, rows].mean(axis=-1),
+        "model_score": group.model[:, rows].mean(axis=-1),
+        "best_score": group.best[:, rows].mean(axis=-1),
+        "layer_score_folds": group.layer[:, rows],
+        "model_score_folds": group.model[:, rows],
+        "together_folds": group.together[rows],
+        "layer_weight": group.weight[:, rows],
+    }
+    for name, values in (("pair_score", group.pair), ("residual_score", group.residual)):
+        if values is not None:
+            arrays[name] = values[:, :, rows].mean(axis=-1)
+    if group.subset_r2 is not None:
+        arrays["subset_r2_folds"] = group.subset_r2[:, rows]
+    store.write(
+        plan.path(subject),
+        type="rsa",
+        key=key,
+        arrays={n: a.astype(np.float32) for n, a in arrays.items()} | {"best_layer": group.best_layer[:, rows]},
+        attributes={
+            "layers": describe_layers(plan.layers),
+            "models": plan.models,
+            "families": {f: list(m) for f, m in plan.families.items()},
+            "streams": streams,
+            "folds": list(group.blocks),
+            "comparison": plan.settings.compare,
+            "distance": plan.settings.distance,
+            "n_targets": {stream: group.n_voxels[subject, stream] for stream in streams},
+            "warnings": list(notes),
+            "options": plan.options(),
+            "sources": list(sources),
+        },
+        overwrite=overwrite,
+    )
+
+
+def compare_movies(
+    name: str,
+    dataset: str,
+    store: Path | str,
+    *,
+    models: Sequence[str],
+    protocol: str,
+    words: Mapping[str, Any],
+    families: Mapping[str, Sequence[str]] | None,
+    subset_spec: str,
+    subjects: Sequence[str],
+    device: str,
+    seed: int,
+    dry_run: bool,
+    overwrite: bool,
+    progress: Progress,
+) -> RsaSummary:
+    """Do what `brainsim rsa` does with movies; see `brainsim.commands.rsa.rsa`."""
+    started = time.monotonic()
+    opened = open_for_results(store, dry_run=dry_run)
+    plans = []
+    for which in ("default", "study") if protocol == "both" else (protocol,):
+        told = {} if protocol == "both" and which == "study" else words
+        settings = resolve_settings(which, **({**_NO_WORDS, **told}))
+        plan = plan_movies(
+            opened,
+            f"{name}-study" if protocol == "both" and which == "study" else name,
+            dataset,
+            which,
+            settings,
+            models=models,
+            families=families,
+            subset_spec=subset_spec,
+            subjects=subjects,
+            seed=seed,
+        )
+        plans.append(plan)
+    results = [
+        ensure_plan(opened, plan, device=device, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        for plan in plans
+    ]
+    audit: tuple[dict[str, Any], ...] = ()
+    n_written, n_reused = sum(r[1] for r in results), sum(r[2] for r in results)
+    if protocol == "both" and not dry_run:
+        from brainsim.commands.rsa_audit import ensure_audit
+
+        audit, written = ensure_audit(
+            opened,
+            plans[0],
+            plans[1],
+            [r[0] for r in results],
+            models=models,
+            families=families,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        n_written, n_reused = n_written + written, n_reused + 1 - written
+    tables = results[0][0]
+    warnings = tuple(dict.fromkeys(w for r in results for w in r[0].get("warnings", ())))
+    for warning in warnings:
+        progress.warn(warning)
+    return RsaSummary(
+        name=name,
+        dataset=dataset,
+        store=str(store),
+        protocol=protocol,
+        subjects=tuple(s.name for group in plans[0].groups for s in group.subjects),
+        n_models=len(plans[0].columns),
+        n_layers=len(plans[0].layers),
+        distance=plans[0].settings.distance,
+        compare=plans[0].settings.compare,
+        rows=tuple(tables.get("rows", ())),
+        unique=tuple(row for row in tables.get("unique", ()) if row["quantity"] == "unique"),
+        ceilings=tuple(tables.get("ceilings", ())),
+        audit=audit,
+        n_nodes_written=n_written,
+        n_nodes_reused=n_reused,
+        warnings=warnings,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+_NO_WORDS: dict[str, Any] = {
+    "distance": "correlation",
+    "compare": None,
+    "combine": "nnls",
+    "cv": "runs",
+    "pairs": "within-run",
+    "method": "auto",
+    "min_lag_s": None,
+    "trim_s": None,
+    "keep_lag_means": False,
+}

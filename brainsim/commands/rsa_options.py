@@ -1,0 +1,158 @@
+"""Turn the words of rsa into checked settings: one protocol, or two that are compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from brainsim.core.checks import check_choice, check_number
+from brainsim.core.errors import InvalidValueError
+
+PROTOCOLS = ("default", "study", "both")
+METHODS = ("auto", "partition", "residual", "none")
+PAIRS = ("within-run", "between-run", "all")
+CV_KINDS = ("runs", "subjects")
+REPEAT_DISTANCES = ("mahalanobis", "crossnobis")
+
+# BOLD is alike from one TR to the next for about this long.
+DEFAULT_LAG_S = 8.0
+
+# Neighbouring runs of the study's movie share 16 s: half of it is cut from each edge, so that no frame is in two runs.
+DEFAULT_TRIM_S = 8.0
+
+
+@dataclass(frozen=True)
+class RsaSettings:
+    """Everything that changes a number of an RSA of movies.
+
+    Parameters
+    ----------
+    distance, compare, combine, cv, pairs, method : str
+        Words of the command line.
+    min_lag_s, trim_s : float
+        Least time between the TRs of a pair; what is cut from each edge of a run.
+    features : {"default", "study"}
+        Which protocol's activations are taken where a model is stored by both.
+    sampling : {"average", "window-start"}
+        Features averaged to TRs about their mean of the run, then convolved; or each clip at the start of its window,
+        convolved and sampled in the middle of TRs, as it is.
+    weights : {"pooled", "averaged"}
+        Layer weights fitted on all other runs' standardised RDMs together; or on each other run's RDM, then averaged.
+    lag_means : {"removed", "kept"}
+        Whether what depends on the time between TRs alone is taken out of RDMs (`remove_lag_means`).
+    """
+
+    distance: str = "correlation"
+    compare: str = "spearman"
+    combine: str = "nnls"
+    cv: str = "runs"
+    pairs: str = "within-run"
+    method: str = "partition"
+    min_lag_s: float = DEFAULT_LAG_S
+    trim_s: float = DEFAULT_TRIM_S
+    features: str = "default"
+    sampling: str = "average"
+    weights: str = "pooled"
+    lag_means: str = "removed"
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as a key or an attribute holds them."""
+        return asdict(self)
+
+
+STUDY = RsaSettings(
+    compare="pearson",
+    method="residual",
+    min_lag_s=0.0,
+    trim_s=0.0,
+    features="study",
+    sampling="window-start",
+    weights="averaged",
+    lag_means="kept",
+)
+
+# What turns the one protocol into the other, one step at a time: name, words for it, and the fields.
+QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("features", "mask, rescaling, tap and window of the stored activations", ("features",)),
+    ("sampling", "clips dated by the start of their window, features not centred over time", ("sampling",)),
+    ("edges", "the edges of runs are kept", ("trim_s",)),
+    ("lag", "pairs near in time, and what depends on the time between TRs alone, are kept", ("min_lag_s", "lag_means")),
+    ("weights", "layer weights of single runs averaged, not fitted on all of them", ("weights",)),
+    ("comparison", "Pearson's r instead of rank correlation", ("compare",)),
+)
+
+
+def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
+    """Return the settings with some fields as the study has them."""
+    return replace(settings, **{name: getattr(STUDY, name) for name in fields})
+
+
+def resolve_settings(
+    protocol: str,
+    *,
+    distance: str,
+    compare: str | None,
+    combine: str,
+    cv: str,
+    pairs: str,
+    method: str,
+    min_lag_s: float | None,
+    trim_s: float | None,
+    keep_lag_means: bool,
+) -> RsaSettings:
+    """Check the words of one protocol and fill in its own defaults.
+
+    Raises
+    ------
+    InvalidValueError
+        Words that do not exist, or that a protocol fixes otherwise.
+    """
+    from brainsim.rsa.combine import COMBINATIONS
+    from brainsim.rsa.compare import COMPARISONS, NEED_ALL_PAIRS
+    from brainsim.rsa.rdm import DISTANCES
+
+    check_choice("--distance", distance, (*DISTANCES, *REPEAT_DISTANCES))
+    check_choice("--combine", combine, COMBINATIONS)
+    check_choice("--cv", cv, CV_KINDS)
+    check_choice("--pairs", pairs, PAIRS)
+    check_choice("--method", method, METHODS)
+    if compare is not None:
+        check_choice("--compare", compare, tuple(COMPARISONS))
+    for name, seconds in (("--min-lag-s", min_lag_s), ("--trim-s", trim_s)):
+        if seconds is not None:
+            check_number(name, seconds, at_least=0, unit="s")
+    if protocol == "study":
+        fixed = {
+            "--distance": (distance, "correlation"),
+            "--compare": (compare, "pearson"),
+            "--combine": (combine, "nnls"),
+            "--cv": (cv, "runs"),
+            "--pairs": (pairs, "within-run"),
+            "--min-lag-s": (min_lag_s, 0),
+            "--trim-s": (trim_s, 0),
+        }
+        for name, (value, its) in fixed.items():
+            if value is not None and value != its:
+                raise InvalidValueError(
+                    f"{name} is {value}; --protocol study has {its}.", hint="--protocol default takes any"
+                )
+        return replace(STUDY, method="residual" if method == "auto" else method)
+    settings = RsaSettings(
+        distance=distance,
+        compare=compare or "spearman",
+        combine=combine,
+        cv=cv,
+        pairs=pairs,
+        method="partition" if method == "auto" else method,
+        min_lag_s=DEFAULT_LAG_S if min_lag_s is None else min_lag_s,
+        trim_s=DEFAULT_TRIM_S if trim_s is None else trim_s,
+        # Whole geometries cannot be corrected pair by pair.
+        lag_means="kept" if keep_lag_means or compare in NEED_ALL_PAIRS or pairs == "between-run" else "removed",
+    )
+    if settings.compare in NEED_ALL_PAIRS and (pairs == "between-run" or settings.min_lag_s > 0):
+        raise InvalidValueError(
+            f"--compare {settings.compare} needs all pairs of TRs; --pairs {pairs} and --min-lag-s "
+            f"{settings.min_lag_s:g} leave some out.",
+            hint="--min-lag-s 0 with --pairs within-run or all, or --compare cosine",
+        )
+    return settings

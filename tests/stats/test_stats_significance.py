@@ -1,0 +1,96 @@
+"""Sign flips against all flips by hand, crossed tests against their level, paired rows, and bootstraps of stimuli."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from brainsim.core.errors import InvalidValueError
+from brainsim.rsa.compare import spearman
+from brainsim.stats.intervals import crossed_interval
+from brainsim.stats.significance import compare_rows, crossed_p, score_rows, sign_flip_p
+from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, draw_pairs
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("alternative", ["greater", "two-sided"])
+def test_sign_flips_equal_all_flips_by_hand(rng: np.random.Generator, alternative: str) -> None:
+    values = rng.standard_normal((3, 6)) + 0.3
+    for row, p in zip(values, sign_flip_p(values, alternative=alternative), strict=True):
+        means = np.array([np.dot(signs, row) / 6 for signs in product((1, -1), repeat=6)])
+        hit = abs(means) >= abs(row.mean()) - 1e-12 if alternative == "two-sided" else means >= row.mean() - 1e-12
+        assert p == hit.mean()
+
+
+def test_drawn_flips_come_near_all_of_them(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rng.standard_normal(10) + 0.4
+    exact = sign_flip_p(values)
+    monkeypatch.setattr("brainsim.stats.significance.MAX_EXACT", 5)
+    assert sign_flip_p(values) == pytest.approx(float(exact), abs=0.02)
+    assert np.isnan(sign_flip_p(np.array([1.0, np.nan])))
+
+
+def test_crossed_test_holds_its_level_where_subjects_share_a_movie_and_flips_over_subjects_do_not(
+    rng: np.random.Generator,
+) -> None:
+    crossed, flips = [], []
+    for _ in range(400):
+        values = rng.standard_normal(8) + rng.standard_normal((6, 8))  # runs differ for all subjects alike
+        crossed.append(crossed_p(values) <= 0.05)
+        flips.append(sign_flip_p(values.mean(axis=1)) <= 0.05)
+    assert 0.02 <= np.mean(crossed) <= 0.08
+    assert np.mean(flips) > 0.15
+
+
+def test_p_and_interval_agree(rng: np.random.Generator) -> None:
+    values = rng.standard_normal((5, 4)) + 0.5
+    interval = crossed_interval(values, level=0.9)
+    p = crossed_p(values)
+    assert (interval.low > 0) == (p < 0.05)
+    assert crossed_p(-values) == pytest.approx(1 - p)
+    assert crossed_p(values, alternative="two-sided") == pytest.approx(2 * min(p, 1 - p))
+
+
+def test_rows_of_systems_and_of_their_differences(rng: np.random.Generator) -> None:
+    scores = rng.standard_normal((3, 5, 6)) * 0.1 + np.array([0.5, 0.5, 0.0])[:, None, None]
+    rows = score_rows(scores)
+    assert [row["q"] < 0.05 for row in rows[:2]] == [True, True]
+    assert rows[0]["q"] >= rows[0]["p"]
+    compared = {(row["a"], row["b"]): row for row in compare_rows(scores, ("x", "y", "z"))}
+    assert compared["x", "z"]["mean"] == pytest.approx((scores[0] - scores[2]).mean())
+    assert compared["x", "z"]["q"] < 0.01 < compared["x", "y"]["q"]
+    one = score_rows(scores[:, :1])  # one subject: runs are all there is
+    assert one[0]["p"] is not None
+    assert one[0]["p_subjects"] is None
+
+
+def test_drawn_pairs_are_never_of_one_stimulus_with_itself(rng: np.random.Generator) -> None:
+    first, second = np.triu_indices(12, k=1)
+    counts = np.zeros(66)
+    for _ in range(300):
+        pairs = draw_pairs(12, rng)
+        assert (first[pairs] != second[pairs]).all()
+        assert len(pairs) < 66
+        np.add.at(counts, pairs, 1)
+    assert counts.min() > 0.7 * counts.mean()
+
+
+def test_bootstrap_of_unrelated_rdms_is_not_inflated_and_errors_are_about_right(rng: np.random.Generator) -> None:
+    n = 20
+    pairs = n * (n - 1) // 2
+    models, subjects = rng.random((2, pairs)), rng.random((5, pairs))
+    errors = bootstrap_similarity(models, subjects, spearman, n_stimuli=n, n_draws=200)
+    assert (errors.both >= np.maximum(errors.stimuli, errors.subjects)).all()
+    # Entries are independent here: the mean of 5 correlations over 190 pairs has an error of 1 / sqrt(5 x 190).
+    assert errors.subjects.mean() == pytest.approx(1 / np.sqrt(5 * pairs), rel=0.5)
+    alone = bootstrap_similarity(models, subjects[:1], spearman, n_stimuli=n, n_draws=50)
+    assert np.isnan(alone.subjects).all()
+    np.testing.assert_array_equal(alone.both, alone.stimuli)
+    with pytest.raises(InvalidValueError, match="9 stimuli"):
+        bootstrap_similarity(models[:, :36], subjects[:, :36], spearman, n_stimuli=9)
