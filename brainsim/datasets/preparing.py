@@ -189,7 +189,7 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
     raw = source.open().read(targets.places)[kept]  # (n_trs, n_targets)
     drifts = make_drifts(len(raw), tr_s=plan.tr_s, high_pass_s=options.high_pass_s)
     basis = make_basis(confounds.values[kept], drifts, where=source.where)
-    cleaned = clean_signals(raw, basis, standardize=options.standardize)
+    cleaned = clean_signals(raw, basis, standardize=options.standardize, out=raw)
     masked = {reason: int(where.sum()) for reason, where in cleaned.masked.items()}
     if not cleaned.valid.any():
         raise InvalidValueError(
@@ -215,7 +215,7 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         tr_s=plan.tr_s,
         start_s=plan.start_s,
         masked=masked,
-        quality=measure_quality(raw, cleaned, displacement_mm=displacement),
+        quality=measure_quality(cleaned, displacement_mm=displacement),
     )
     return run, tuple(notes)
 
