@@ -164,7 +164,7 @@ def ingest(
     from brainsim.datasets.confounds import parse_strategy
     from brainsim.datasets.groupings import read_grouping
     from brainsim.datasets.runs import Selection
-    from brainsim.datasets.targets import read_rois
+    from brainsim.datasets.rois import read_rois
 
     begin_s = time.perf_counter()
     _check_dataset_name(dataset)

@@ -20,7 +20,8 @@ from brainsim.datasets.cleaning import CleaningOptions
 from brainsim.datasets.groupings import Grouping
 from brainsim.datasets.preparing import RunPlan, find_varying, prepare_run
 from brainsim.datasets.runs import Run
-from brainsim.datasets.targets import RoiLabels, Targets, choose_targets
+from brainsim.datasets.rois import RoiLabels
+from brainsim.datasets.targets import Targets, choose_targets
 from brainsim.store import Store
 
 # Raised when the same files and options would give other numbers: nodes of older versions are then made anew.

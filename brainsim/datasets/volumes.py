@@ -9,6 +9,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -104,7 +105,7 @@ class VolumeSignal:
         on_disk = np.ravel_multi_index(np.unravel_index(places, header.shape[:3]), header.shape[:3], order="F")
         out = np.empty((self.n_trs, len(places)), np.float32)
         for first, slab in _iter_slabs(self.path, header):  # (n, n_voxels), file's dtype and order
-            chosen = slab[:, on_disk]
+            chosen = np.take(slab, on_disk, axis=1)  # in half of the time of slab[:, on_disk]
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is Inf: masked, and counted
                 if header.slope != 1 or header.inter != 0:
                     chosen = chosen * np.float64(header.slope) + header.inter
@@ -144,6 +145,17 @@ def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
         Not a NIfTI file, not 3-D, or values that are not whole.
     """
     values, grid = _read_3d(path, "label image")
+    return check_labels(values, path), grid
+
+
+def check_labels(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return values as labels, int32, where all are whole and 0 or more.
+
+    Raises
+    ------
+    InputFileError
+        Other values.
+    """
     whole = np.isfinite(values).all() and (values == np.round(values)).all()
     if not whole or values.min() < 0 or values.max() > np.iinfo(np.int32).max:
         raise InputFileError(
@@ -151,7 +163,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
             "a label image is wanted.",
             hint="threshold a probability map first; --mask takes any image and uses what is above 0",
         )
-    return values.astype(np.int32), grid
+    return values.astype(np.int32)
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, Grid]:
@@ -269,7 +281,19 @@ def _iter_slabs(path: Path, header: _Header) -> Iterator[tuple[int, np.ndarray]]
 
 def _open(path: Path) -> BinaryIO:
     # nibabel goes by the name, too; a gzip file that is called .nii was refused with the header.
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+    return open_gzip(path) if path.name.endswith(".gz") else path.open("rb")
+
+
+def open_gzip(path: Path) -> BinaryIO:
+    """Open a gzip file for reading, by isal's decompressor where it is installed: it takes a third of zlib's time.
+
+    Either checks length and CRC of the stream when it has been read to its end.
+    """
+    try:
+        igzip = import_module("isal.igzip")
+    except ImportError:
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return cast(BinaryIO, igzip.open(path, "rb"))
 
 
 def _read_exactly(file: BinaryIO, n_bytes: int) -> bytes:
