@@ -21,11 +21,12 @@ from brainsim.datasets.groupings import Grouping
 from brainsim.datasets.preparing import RunPlan, find_varying, prepare_run
 from brainsim.datasets.runs import Run
 from brainsim.datasets.rois import RoiLabels
+from brainsim.datasets.structures import describe_structures
 from brainsim.datasets.targets import Targets, choose_targets
 from brainsim.store import Store
 
 # Raised when the same files and options would give other numbers: nodes of older versions are then made anew.
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 # Clean runs of a subject wait in memory until all are checked, up to this part of what is free; then on disk.
 MEMORY_PART = 0.25
 
@@ -216,7 +217,12 @@ def describe_subject(job: SubjectJob, store: Store) -> SubjectRow:
 
 
 def _digest_files(plans: Sequence[RunPlan]) -> dict[Path, str]:
-    paths = [path for plan in plans for path in (plan.source.path, plan.source.confounds) if path is not None]
+    paths = [
+        path
+        for plan in plans
+        for path in (plan.source.path, plan.source.confounds, *plan.source.beside)
+        if path is not None
+    ]
     try:
         return {path: digest_file(path) for path in dict.fromkeys(paths)}
     except OSError as error:
@@ -247,6 +253,9 @@ def _make_targets_key(plans: Sequence[RunPlan], origin: Origin, file_digests: Ma
         "rois": None,
         "streams": None if origin.grouping is None else dict(origin.grouping.streams),
     }
+    if plans[0].grid.structures:
+        arrays, record = describe_structures(plans[0].grid)
+        key["structures"] = {**record, "index": hashlib.sha256(arrays["place_index"].tobytes()).hexdigest()}
     if rois is not None:
         names = {str(label): name for label, name in rois.names.items()}
         labels = hashlib.sha256(np.ascontiguousarray(rois.labels, dtype=np.int64).tobytes()).hexdigest()
@@ -258,7 +267,7 @@ def _make_targets_key(plans: Sequence[RunPlan], origin: Origin, file_digests: Ma
 
 def _runs_decide(plans: Sequence[RunPlan], origin: Origin) -> bool:
     """Return whether the runs say which voxels are targets; of a table every column is one."""
-    return origin.rois is None and origin.mask is None and plans[0].grid.affine is not None
+    return origin.rois is None and origin.mask is None and not plans[0].grid.is_table
 
 
 def _make_run_key(
@@ -269,6 +278,7 @@ def _make_run_key(
         "version": INGEST_VERSION,
         "file": file_digests[source.path],
         "item": source.item,
+        "beside": [file_digests[path] for path in source.beside],
         "confounds_file": None if source.confounds is None else file_digests[source.confounds],
         "cleaning": origin.cleaning.describe(),
         "tr_s": plan.tr_s,
@@ -355,11 +365,12 @@ def _write_run(
 def _write_targets(store: Store, job: SubjectJob, targets: Targets) -> None:
     grid = targets.grid
     origin = job.origin
+    arrays, structures = describe_structures(grid) if grid.structures else ({}, {})
     store.write(
         job.targets_node,
         type="targets",
         key=job.targets_key,
-        arrays={"ijk": targets.ijk, "membership": targets.membership},
+        arrays={"ijk": targets.ijk, "membership": targets.membership, **arrays},
         attributes={
             "dataset": job.dataset,
             "subject": job.subject,
@@ -369,6 +380,7 @@ def _write_targets(store: Store, job: SubjectJob, targets: Targets) -> None:
             "stream_counts": targets.count_streams(),
             "affine": grid.affine,
             "volume_shape": None if grid.affine is None else list(grid.shape),
+            **structures,
             "space": job.plans[0].source.space,
             "n_targets": targets.n_targets,
             "rois_source": None if origin.rois is None else str(origin.rois.path),

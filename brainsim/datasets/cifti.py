@@ -187,17 +187,16 @@ def _grid_of(axis: Any) -> Grid:
 
 def _find_values(image: Any, path: Path) -> tuple[np.dtype, int, float, float]:
     """Return dtype, offset, slope and intercept of the values; the file must be long enough for them."""
-    header = image.nifti_header
-    dtype = header.get_data_dtype()
+    stored = image.dataobj  # an ArrayProxy: what the header says of the values, and where they begin
+    dtype = stored.dtype
     if dtype.kind not in "iuf":
         raise InputFileError(
             f"{path} holds values of type {dtype}; real numbers are wanted.", hint="save it as float32"
         )
-    offset = int(header.get_data_offset())
+    offset = int(stored.offset)
     if path.stat().st_size < offset + int(np.prod(image.shape)) * dtype.itemsize:
         raise _truncated(path)
-    slope, inter = header.get_slope_inter()
-    return dtype, offset, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
+    return dtype, offset, float(stored.slope), float(stored.inter)
 
 
 def _truncated(path: Path) -> InputFileError:

@@ -164,13 +164,15 @@ class RunSource:
     entities : mapping of str to str
         BIDS entities of its name: {"task": "movie", …}.
     space : str
-        Space of the volume: "native" where none is named; "table" for tables.
+        Space of the values: "native", "surface" or "grayordinates" where none is named; "table" for tables.
     confounds : Path, optional
         Its confounds table.
     sidecar : mapping
         Its JSON metadata.
     sidecar_path : Path, optional
         Where those came from.
+    beside : tuple of Path
+        Further files that hold its values: the other hemisphere.
     """
 
     subject: str
@@ -183,6 +185,7 @@ class RunSource:
     confounds: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     sidecar_path: Path | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def where(self) -> str:
@@ -202,11 +205,18 @@ class Selection:
         With or without "task-".
     space : str, optional
         With or without "space-"; "native" for files that name none.
+    session, desc : str, optional
+        With or without "ses-" and "desc-".
+    run : str, optional
+        With or without "run-".
     """
 
     subjects: Sequence[str] = ()
     task: str | None = None
     space: str | None = None
+    session: str | None = None
+    run: str | None = None
+    desc: str | None = None
 
 
 @dataclass(frozen=True)

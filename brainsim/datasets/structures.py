@@ -10,6 +10,8 @@ import numpy as np
 from brainsim.core.errors import AlignmentError
 from brainsim.datasets.runs import Grid, Structure, same_grid
 
+# Spaces of runs that name none.
+SURFACE, GRAYORDINATES = "surface", "grayordinates"
 LEFT, RIGHT = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
 
 

@@ -23,6 +23,7 @@ from brainsim.core.errors import InputFileError
 from brainsim.datasets.runs import Grid
 
 SUFFIXES = (".nii", ".nii.gz")
+_CIFTI_SUFFIXES = (".dtseries.nii", ".dlabel.nii", ".dscalar.nii")
 # Large enough that a slab's Python costs nothing beside its bytes, small beside any image.
 SLAB_BYTES = 8 * 2**20
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
@@ -30,8 +31,8 @@ _AGAIN = "get the file again; gzip -t says whether a .gz is whole"
 
 
 def is_volume(path: Path) -> bool:
-    """Return whether a name is that of a NIfTI file."""
-    return path.name.endswith(SUFFIXES)
+    """Return whether a name is that of a NIfTI file; those of CIFTI files end alike."""
+    return path.name.endswith(SUFFIXES) and not path.name.endswith(_CIFTI_SUFFIXES)
 
 
 @dataclass(frozen=True)
