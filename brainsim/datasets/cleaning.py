@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -45,26 +45,60 @@ class CleaningOptions:
         Volumes left out at the beginning of each run.
     standardize : {"zscore", "psc", "none"}
         Per run: z-scores (standard deviation over n, not n - 1), percent of the mean, or centred only.
+    detrend : bool
+        Whether a straight line is regressed out too.
+    smooth_mm : float or None
+        Full width at half maximum of a Gaussian that volumes are smoothed with; None for none.
+    scrub : tuple of str
+        Which TRs are left out of fits; see `brainsim.datasets.scrubbing`.
     """
 
     confounds: tuple[str, ...] = ("none",)
     high_pass_s: float | None = 128.0
     drop_volumes: int = 0
     standardize: str = "zscore"
+    detrend: bool = False
+    smooth_mm: float | None = None
+    scrub: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("standardize", self.standardize, STANDARDIZE, hint="--standardize zscore")
         check_count("drop_volumes", self.drop_volumes, at_least=0, hint="--drop-volumes 0")
         if self.high_pass_s is not None:
             check_number("high_pass_s", self.high_pass_s, above=0, unit="s", hint="--high-pass-s 128, or none")
+        if self.smooth_mm is not None:
+            check_number("smooth_mm", self.smooth_mm, above=0, unit="mm", hint="--smooth-mm 5, or leave it out")
+
+    def for_betas(self) -> CleaningOptions:
+        """Return the options for rows that are stimuli: no filter, no confounds.
+
+        Raises
+        ------
+        InvalidValueError
+            Where the user asked for something that needs time.
+        """
+        timed = {"confounds": self.confounds != ("none",), "detrend": self.detrend, "scrub": bool(self.scrub)}
+        timed |= {"drop_volumes": self.drop_volumes > 0, "smooth_mm": self.smooth_mm is not None}
+        for name, is_asked in timed.items():
+            if is_asked:
+                raise InvalidValueError(
+                    f"{name} is {getattr(self, name)!r}, and rows of betas are stimuli, not TRs.", hint="leave it out"
+                )
+        return replace(self, high_pass_s=None)
 
     def describe(self) -> dict[str, str | float | int | None]:
-        """Return the options as a JSON-able record."""
+        """Return the options as a JSON-able record; those that do nothing are left out."""
+        further: dict[str, str | float | int | None] = {
+            "detrend": self.detrend,
+            "smooth_mm": self.smooth_mm,
+            "scrub": ",".join(self.scrub),
+        }
         return {
             "confounds": ",".join(self.confounds),
             "high_pass_s": self.high_pass_s,
             "drop_volumes": self.drop_volumes,
             "standardize": self.standardize,
+            **{name: value for name, value in further.items() if value},
         }
 
 
@@ -96,7 +130,7 @@ class Cleaned:
     dvars: np.ndarray
 
 
-def make_drifts(n_trs: int, *, tr_s: float, high_pass_s: float | None) -> np.ndarray:
+def make_drifts(n_trs: int, *, tr_s: float, high_pass_s: float | None, detrend: bool = False) -> np.ndarray:
     """Return discrete cosines with periods of `high_pass_s` seconds and longer, without the constant.
 
     Parameters
@@ -105,6 +139,8 @@ def make_drifts(n_trs: int, *, tr_s: float, high_pass_s: float | None) -> np.nda
         Number of volumes.
     tr_s, high_pass_s : float
         Seconds; no high-pass gives no column.
+    detrend : bool
+        Whether a straight line comes first.
 
     Returns
     -------
@@ -116,10 +152,12 @@ def make_drifts(n_trs: int, *, tr_s: float, high_pass_s: float | None) -> np.nda
     k = np.arange(1, order + 1)
     t = np.arange(n_trs)[:, None] + 0.5
     drifts: np.ndarray = np.sqrt(2.0 / n_trs) * np.cos(np.pi / n_trs * t * k)
+    if detrend:
+        drifts = np.concatenate([np.linspace(-1, 1, n_trs)[:, None], drifts], axis=1)
     return drifts
 
 
-def make_basis(confounds: np.ndarray, drifts: np.ndarray, *, where: str) -> np.ndarray:
+def make_basis(confounds: np.ndarray, drifts: np.ndarray, *, where: str, kept: np.ndarray | None = None) -> np.ndarray:
     """Return an orthonormal basis of the regressors, each centred: what is regressed out beside the mean.
 
     Parameters
@@ -128,18 +166,21 @@ def make_basis(confounds: np.ndarray, drifts: np.ndarray, *, where: str) -> np.n
     drifts : ndarray, (n_trs, n_drifts)
     where : str
         The run, for the error.
+    kept : ndarray of bool, (n_trs,), optional
+        TRs that are not scrubbed: the basis has their rows only.
 
     Returns
     -------
-    ndarray of float64, (n_trs, rank)
+    ndarray of float64, (n_trs, rank) or (n_kept, rank)
 
     Raises
     ------
     InvalidValueError
         Where the regressors leave nothing.
     """
-    n_trs = len(drifts)
     X: np.ndarray = np.concatenate([confounds.astype(np.float64), drifts], axis=1)  # (n_trs, n_regressors)
+    X = X if kept is None else X[kept]
+    n_trs = len(X)
     X = X - X.mean(axis=0)
     length = np.linalg.norm(X, axis=0)
     X = X[:, length > 0] / length[length > 0]

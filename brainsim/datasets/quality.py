@@ -12,9 +12,7 @@ LEAST_TSNR = 1.0
 OUTLIER_RANGES = 1.5
 
 
-def measure_quality(
-    cleaned: Cleaned, *, displacement_mm: np.ndarray | None = None
-) -> dict[str, float | int | None]:
+def measure_quality(cleaned: Cleaned, *, displacement_mm: np.ndarray | None = None) -> dict[str, float | int | None]:
     """Measure one run.
 
     Parameters

@@ -171,8 +171,12 @@ class RunSource:
         Its JSON metadata.
     sidecar_path : Path, optional
         Where those came from.
+    events : Path, optional
+        Its events table.
     beside : tuple of Path
         Further files that hold its values: the other hemisphere.
+    repeat_of : str
+        What the format knows of the stimulus' name, the same for repeats of it; empty where it knows none.
     """
 
     subject: str
@@ -185,7 +189,9 @@ class RunSource:
     confounds: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     sidecar_path: Path | None = None
+    events: Path | None = None
     beside: tuple[Path, ...] = ()
+    repeat_of: str = ""
 
     @property
     def where(self) -> str:
@@ -209,6 +215,8 @@ class Selection:
         With or without "ses-" and "desc-".
     run : str, optional
         With or without "run-".
+    default_task : str, optional
+        Task that is taken where there are several and none is named.
     """
 
     subjects: Sequence[str] = ()
@@ -217,6 +225,7 @@ class Selection:
     session: str | None = None
     run: str | None = None
     desc: str | None = None
+    default_task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +271,10 @@ class Run:
         Reason -> number of targets masked for it.
     quality : mapping
         Quality figures, see `brainsim.datasets.quality`.
+    scrubbed : ndarray of bool, (n_trs,), optional
+        TRs that fits must not see; None where nothing was to be scrubbed.
+    traces : mapping of str to ndarray, (n_trs,)
+        What was measured at every TR: dvars, outlier, displacement_mm.
     """
 
     subject: str
@@ -273,6 +286,8 @@ class Run:
     start_s: float
     masked: Mapping[str, int]
     quality: Mapping[str, float | int | None]
+    scrubbed: np.ndarray | None = None
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def choose_subjects(subjects: Sequence[str], wanted: Sequence[str], *, where: Path) -> tuple[str, ...]:

@@ -77,9 +77,7 @@ def describe_structures(grid: Grid) -> tuple[dict[str, np.ndarray], dict[str, An
         else:
             index[rows, 0] = part.index
     record = {
-        "structures": [
-            {"name": s.name, "n_places": len(s.index), "n_vertices": s.n_vertices} for s in grid.structures
-        ],
+        "structures": [{"name": s.name, "n_places": len(s.index), "n_vertices": s.n_vertices} for s in grid.structures],
         "voxel_shape": None if grid.voxels is None else list(grid.voxels.shape),
         "voxel_affine": None if grid.voxels is None else grid.voxels.affine,
     }

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from scipy import ndimage
 
 from brainsim.core.checks import check_file
 from brainsim.core.errors import InputFileError
@@ -26,6 +27,8 @@ SUFFIXES = (".nii", ".nii.gz")
 _CIFTI_SUFFIXES = (".dtseries.nii", ".dlabel.nii", ".dscalar.nii")
 # Large enough that a slab's Python costs nothing beside its bytes, small beside any image.
 SLAB_BYTES = 8 * 2**20
+# Full width at half maximum of a Gaussian of standard deviation 1.
+FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 _AGAIN = "get the file again; gzip -t says whether a .gz is whole"
 
@@ -85,13 +88,16 @@ class VolumeSignal:
         """The header's repetition time in seconds; None where it is 0."""
         return self._header.tr_s
 
-    def read(self, places: np.ndarray) -> np.ndarray:
+    def read(self, places: np.ndarray, *, smooth_mm: float | None = None) -> np.ndarray:
         """Read the time series of some voxels.
 
         Parameters
         ----------
         places : ndarray of int, (n_places,)
             Positions in the flattened (C-order) volume.
+        smooth_mm : float, optional
+            Full width at half maximum of a Gaussian over each volume, as nilearn's smooth_img has it: values that are not
+            finite count as 0 for their neighbours, and stay what they are.
 
         Returns
         -------
@@ -106,6 +112,9 @@ class VolumeSignal:
         on_disk = np.ravel_multi_index(np.unravel_index(places, header.shape[:3]), header.shape[:3], order="F")
         out = np.empty((self.n_trs, len(places)), np.float32)
         for first, slab in _iter_slabs(self.path, header):  # (n, n_voxels), file's dtype and order
+            if smooth_mm is not None:
+                out[first : first + len(slab)] = _smooth(slab, header, smooth_mm)[:, on_disk]
+                continue
             chosen = np.take(slab, on_disk, axis=1)  # in half of the time of slab[:, on_disk]
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is Inf: masked, and counted
                 if header.slope != 1 or header.inter != 0:
@@ -195,6 +204,19 @@ def _read_3d(path: Path, what: str) -> tuple[np.ndarray, Grid]:
     slab = np.concatenate([slab for _, slab in _iter_slabs(path, flat)])[0]
     values = slab.astype(np.float64) * header.slope + header.inter
     return values.reshape(shape, order="F"), _grid(flat)
+
+
+def _smooth(slab: np.ndarray, header: _Header, smooth_mm: float) -> np.ndarray:
+    """Return a slab (n, n_voxels) after a Gaussian over each volume, in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (slab * np.float64(header.slope) + header.inter).astype(np.float32)
+    is_finite = np.isfinite(values)
+    smooth = np.where(is_finite, values, 0).reshape(len(slab), *reversed(header.shape[:3]))
+    voxel_mm = np.sqrt((header.affine[:3, :3] ** 2).sum(axis=0))
+    for axis, size_mm in enumerate(voxel_mm):
+        sigma = smooth_mm / (FWHM_OF_SIGMA * size_mm)
+        smooth = ndimage.gaussian_filter1d(smooth, sigma, axis=3 - axis)  # x varies fastest in the file
+    return np.where(is_finite, smooth.reshape(values.shape), values)
 
 
 def _grid(header: _Header) -> Grid:

@@ -243,7 +243,9 @@ def other_mesh(folder: Path) -> None:
         (other_mesh, AlignmentError, "of 10 vertices.*of 12 vertices"),
     ],
 )
-def test_bad_files_are_one_sentence_with_a_hint(spoil: object, error: type[BrainsimError], words: str, tmp_path: Path) -> None:
+def test_bad_files_are_one_sentence_with_a_hint(
+    spoil: object, error: type[BrainsimError], words: str, tmp_path: Path
+) -> None:
     with pytest.raises(error, match=words) as caught:
         spoil(tmp_path)  # type: ignore[operator]
     assert caught.value.hint

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from brainsim.datasets.catalogue import find_runs
-from brainsim.datasets.preparing import resolve_tr
+from brainsim.datasets.alignment import resolve_tr
 from brainsim.datasets.runs import Selection
 from brainsim.datasets.tables import ArraySignal
 

@@ -52,7 +52,7 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
     images = [name for name in images if f"sub-{name.entities['sub']}" in subjects]
     notes: list[str] = []
     images = _choose_sessions(images, selection.session, root)
-    images = _choose_tasks(images, selection.task, root)
+    images = _choose_tasks(images, selection.task, selection.default_task, root)
     images = _choose_descs(images, selection.desc, root, notes)
     images = _choose_space(images, selection.space, root, notes)
     return FoundRuns(tuple(_make_source(name, images, tree, root) for name in images), tuple(notes))
@@ -63,6 +63,7 @@ class _Tree:
     images: list[BidsName] = field(default_factory=list)
     sidecars: list[BidsName] = field(default_factory=list)
     confounds: list[BidsName] = field(default_factory=list)
+    events: list[BidsName] = field(default_factory=list)
 
 
 def _walk(root: Path) -> _Tree:
@@ -75,12 +76,16 @@ def _walk(root: Path) -> _Tree:
             name = parse_name(Path(folder) / file)
             if name.suffix == "bold" and name.ending in (*VOLUME_ENDINGS, *SERIES_ENDINGS):
                 if name.entities.get("part") not in _NOT_MAGNITUDE:
-                    if not name.ending.endswith(".gii") or is_left(name.path):  # the right hemisphere comes with the left
+                    if not name.ending.endswith(".gii") or is_left(
+                        name.path
+                    ):  # the right hemisphere comes with the left
                         tree.images.append(name)
             elif name.suffix == "bold" and name.ending == ".json":
                 tree.sidecars.append(name)
             elif name.suffix == "timeseries" and name.entities.get("desc") == "confounds" and ".tsv" in name.ending:
                 tree.confounds.append(name)
+            elif name.suffix == "events" and name.ending == ".tsv":
+                tree.events.append(name)
     return tree
 
 
@@ -92,9 +97,12 @@ def _where_else(root: Path) -> str:
     return "--format nifti takes files of any name"
 
 
-def _choose_tasks(images: list[BidsName], task: str | None, root: Path) -> list[BidsName]:
+def _choose_tasks(images: list[BidsName], task: str | None, default: str | None, root: Path) -> list[BidsName]:
     tasks = sorted({name.entities.get("task", "") for name in images})
     if task is None:
+        usual = [name for name in images if default and fnmatchcase(name.entities.get("task", ""), default)]
+        if usual:
+            return usual
         if len(tasks) > 1:
             raise InvalidValueError(
                 f"{root} has runs of {len(tasks)} tasks: {', '.join(tasks)}; one is wanted.",
@@ -195,7 +203,8 @@ def _make_source(name: BidsName, images: Sequence[BidsName], tree: _Tree, root: 
         open=opener,
         entities=dict(name.entities),
         space=_space_of(name),
-        confounds=_find_confounds(name, tree.confounds),
+        confounds=_find_table(name, tree.confounds),
+        events=_find_table(name, tree.events),
         sidecar=sidecar,
         sidecar_path=sidecar_path,
         beside=beside,
@@ -242,13 +251,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _find_confounds(name: BidsName, confounds: Sequence[BidsName]) -> Path | None:
+def _find_table(name: BidsName, tables: Sequence[BidsName]) -> Path | None:
+    """Return the table of a run, best beside it; one for all runs of a task may lie above (BIDS inheritance)."""
+
     def run_of(n: BidsName) -> dict[str, str]:
         return {k: v for k, v in n.run_entities if k not in ("echo", "part")}
 
-    fitting = [c.path for c in confounds if run_of(c) == run_of(name)]
+    fitting = [table.path for table in tables if run_of(table) == run_of(name)]
     beside = [path for path in fitting if path.parent == name.path.parent]
-    return next(iter(beside or fitting), None)
+    own = run_of(name)
+    above = [
+        table.path
+        for table in tables
+        if "sub" not in table.entities
+        and table.path.parent in name.path.parents
+        and all(own.get(k) == v for k, v in run_of(table).items())
+    ]
+    return next(iter(beside or fitting or above), None)
 
 
 FORMAT = DatasetFormat(

@@ -23,6 +23,9 @@ _CONFOUNDS = (
 )
 
 
+_EVENTS = ("_events.tsv",)
+
+
 def recognises(paths: Sequence[Path]) -> bool:
     """Return whether the source is NIfTI files, or a folder with some in it."""
     files = _list_files(paths)
@@ -39,7 +42,14 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
     refuse_entities(selection, "nifti")
     labels = name_runs([(path, "") for path in files], selection)
     runs = [
-        RunSource(subject, run, path, partial(VolumeSignal, path), confounds=_find_confounds(path))
+        RunSource(
+            subject,
+            run,
+            path,
+            partial(VolumeSignal, path),
+            confounds=_find_beside(path, _CONFOUNDS),
+            events=_find_beside(path, _EVENTS),
+        )
         for path, (subject, run) in zip(files, labels, strict=True)
     ]
     return FoundRuns(tuple(runs))
@@ -56,10 +66,10 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _find_confounds(path: Path) -> Path | None:
+def _find_beside(path: Path, endings: Sequence[str]) -> Path | None:
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     for start in (stem, stem.removesuffix("_bold")):
-        for ending in _CONFOUNDS:
+        for ending in endings:
             if (path.parent / f"{start}{ending}").is_file():
                 return path.parent / f"{start}{ending}"
     return None
