@@ -285,7 +285,10 @@ def _compare_group(
     """Compare all layers and models with the streams of subjects who saw the same."""
     from brainsim.rsa.rdm import distant_pairs
 
-    keep = [distant_pairs(t.grid.n_trs, min_lag=int(np.ceil(min_lag_s / t.grid.tr_s - 1e-9))) for t in group.timing]
+    lags = [int(np.ceil(min_lag_s / t.grid.tr_s - 1e-9)) for t in group.timing]
+    keep = [
+        distant_pairs(t.grid.n_trs, min_lag=lag, left_out=t.left_out) for t, lag in zip(group.timing, lags, strict=True)
+    ]
     with progress.task("model RDMs", total=len(layers), unit="layers") as task:
         by_layer = []
         for layer in layers:
@@ -343,6 +346,10 @@ def _stream_rdms(
     from brainsim.rsa.rdm import correlation_rdm
 
     values = [store.read(node.path, "values") for node in subject.bold]
+    for v, timing in zip(
+        values, subject.timing, strict=True
+    ):  # TRs left out are 0, no pattern; their pairs are not kept
+        v[list(timing.left_out)] = v[next(row for row in range(len(v)) if row not in timing.left_out)]
     valid = np.all([np.isfinite(v).all(axis=0) for v in values], axis=0)
     rdms, n_targets, warnings = {}, {}, []
     for stream, mask in stream_masks(store, subject).items():

@@ -5,6 +5,8 @@ A vector of pairs is the upper triangle of an RDM, row by row: the order of SciP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError, NumericalError
@@ -61,7 +63,9 @@ def upper(square: np.ndarray) -> np.ndarray:
     return pairs
 
 
-def distant_pairs(n_rows: int, *, min_lag: int) -> np.ndarray:
-    """Return which pairs of rows lie at least `min_lag` rows apart, bool (n_pairs,)."""
+def distant_pairs(n_rows: int, *, min_lag: int, left_out: Sequence[int] = ()) -> np.ndarray:
+    """Return which pairs of rows lie at least `min_lag` rows apart and hold no row left out, bool (n_pairs,)."""
     first, second = np.triu_indices(n_rows, k=1)
-    return np.asarray(second - first >= min_lag)
+    is_kept = np.ones(n_rows, bool)
+    is_kept[list(left_out)] = False
+    return np.asarray((second - first >= min_lag) & is_kept[first] & is_kept[second])
