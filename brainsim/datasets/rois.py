@@ -95,7 +95,7 @@ def place_rois(rois: RoiLabels, grid: Grid, *, where: str, resample: bool = Fals
         The run that has it, for errors.
     resample : bool
         Whether a label image on another grid is resampled: each voxel of the runs takes the label at its centre (nearest
-        neighbour, as nilearn's resample_to_img does it).
+        neighbour, as nilearn's resample_to_img does it, which leaves out the outer half of the outermost voxels).
 
     Raises
     ------
