@@ -50,8 +50,8 @@ class IngestSummary:
     dry_run : bool
         Whether nothing was written.
     plan : tuple of dict
-        In a dry run: one row per run: {node, source, n_volumes, first_volume, n_trs, n_repeats, tr_s, stimulus, start_s,
-        state}.
+        In a dry run: one row per run: {node, source, n_volumes, first_volume, n_trs, n_repeats, tr_s, stimulus,
+        start_s, state}.
     """
 
     dataset: str
@@ -93,10 +93,11 @@ def ingest(
     Parameters
     ----------
     source : path, or sequence of path
-        A BIDS tree (raw or fMRIPrep's), NIfTI, CIFTI or GIFTI files or a folder of them, tables or arrays with one row per
-        TR.
+        A BIDS tree (raw or fMRIPrep's), NIfTI, CIFTI or GIFTI files or a folder of them, tables or arrays with one row
+        per TR.
     dataset : str
-        Name of the dataset in the store; that of a public one whose layout is known (studyforrest) has its runs checked.
+        Name of the dataset in the store; that of a public one whose layout is known (studyforrest) has its runs
+        checked.
     store : path
         The store; made where there is none.
     words : options

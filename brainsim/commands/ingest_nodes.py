@@ -204,8 +204,8 @@ def _measure_ceilings(job: SubjectJob, targets: Targets) -> tuple[dict[str, np.n
     measured = {"explainable_variance": explainable, "reliability": statistics.reliability}
     shown = sum(count > 1 for count in counts)
     told = {
-        "explainable_variance": f"R2 of single viewings, from {shown} stimuli shown {min(c for c in counts if c > 1)} to "
-        f"{max(counts)} times",
+        "explainable_variance": f"R2 of single viewings, from {shown} stimuli that were shown "
+        f"{min(count for count in counts if count > 1)} to {max(counts)} times",
         "reliability": "no R2: correlation of the means of odd and even viewings",
     }
     if all(plan.repeats for plan in job.plans) and len(set(counts)) == 1:

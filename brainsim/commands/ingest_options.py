@@ -27,8 +27,8 @@ class IngestOptions:
     Parameters
     ----------
     format : str
-        "auto", "bids", "nifti", "surface" (CIFTI and GIFTI), "table", "gallant" (shortclips, vim-2), "betas", or one that
-        a plug-in brings.
+        "auto", "bids", "nifti", "surface" (CIFTI and GIFTI), "table", "gallant" (shortclips, vim-2), "betas", or one
+        that a plug-in brings.
     subjects : sequence of str
         Subjects wanted, with or without "sub-"; all by default.
     session : str, optional
@@ -44,8 +44,8 @@ class IngestOptions:
     tr_s : float, optional
         Repetition time where files do not say it; must agree where they do.
     rois : path, optional
-        Label image in the space of the runs: NIfTI with a TSV of names (index, name) beside it, .dlabel.nii, or one of a
-        pair of .label.gii or .annot files; for tables a TSV with a column roi, one row per target.
+        Label image in the space of the runs: NIfTI with a TSV of names (index, name) beside it, .dlabel.nii, or one of
+        a pair of .label.gii or .annot files; for tables a TSV with a column roi, one row per target.
     streams : mapping or path, optional
         Streams as unions of ROIs: a TOML, JSON or TSV file, or a grouping that ships (wang2015-four, wang2015-study,
         glasser2016-four); without it every ROI is a stream.
@@ -65,8 +65,8 @@ class IngestOptions:
     smooth_mm : float, optional
         Full width at half maximum of a Gaussian over volumes.
     scrub : str
-        TRs that fits must not see, with commas between: "fd>0.5" (framewise displacement above 0.5 mm), and columns of the
-        confounds table that are 1 there ("motion_outlier*"). They keep their place in time.
+        TRs that fits must not see, with commas between: "fd>0.5" (framewise displacement above 0.5 mm), and columns of
+        the confounds table that are 1 there ("motion_outlier*"). They keep their place in time.
     drop_volumes : int
         Volumes left out at the beginning of each run.
     standardize : str
@@ -146,7 +146,7 @@ class IngestOptions:
             check_number("tr_s", self.tr_s, above=0, unit="s", hint="--tr-s 2")
         if self.events is not None and self.stimulus_map is not None:
             raise InvalidValueError(
-                f"both events ({self.events}) and a stimulus map ({self.stimulus_map}) are given; one says what was shown.",
+                f"both events ({self.events}) and a stimulus map ({self.stimulus_map}) are given; one is wanted.",
                 hint="leave one of them out",
             )
 
@@ -168,8 +168,8 @@ def parse_select(select: str) -> tuple[str, float] | None:
         threshold = float("nan")
     if word.strip() not in MEASURES or not abs(threshold) <= 1:
         raise InvalidValueError(
-            f"select is {select!r}; all, or {' or '.join(f'{name}>NUMBER' for name in MEASURES)} with a number from -1 to 1 "
-            "is wanted.",
+            f"select is {select!r}; all, or {' or '.join(f'{name}>NUMBER' for name in MEASURES)} with a number from "
+            "-1 to 1 is wanted.",
             hint="--select 'explainable>0.1'",
         )
     return MEASURES[word.strip()], threshold

@@ -46,10 +46,7 @@ def plan_runs(
     shown = None if options.stimulus_map is None else read_stimulus_map(Path(options.stimulus_map))
     plans = []
     for source in sources:
-        if options.events is not None:
-            showing = read_events(source, options.events)
-        else:
-            showing = find_showing(shown, source)
+        showing = find_showing(shown, source) if options.events is None else read_events(source, options.events)
         if source.repeat_of and shown is None and options.events is None:
             showing = replace(showing, stimulus=source.repeat_of)
         if layout is not None:

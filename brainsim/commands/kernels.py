@@ -165,7 +165,7 @@ def _write(
 
 
 def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:
-    """Return the kernel of some rows as if the others had never been measured, but for delays, which saw their features.
+    """Return the kernel of some rows as if the others had not been measured, but for delays, which saw their features.
 
     A kernel that is centred within runs differs from the one of features centred over the rows that are kept by numbers
     that are the same in a run's rows, or columns: centring the rest anew takes them away, exactly.

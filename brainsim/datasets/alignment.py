@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -119,7 +120,8 @@ def plan_run(source: RunSource, showing: Showing, *, drop_volumes: int, tr_s: fl
     first, stop = max(drop_volumes, seen_first), seen_stop
     if stop - first < LEAST_TRS:
         raise AlignmentError(
-            f"{source.where} lasts {signal.n_trs * tr:g} s, and {showing.stimulus} is said to begin {showing.onset_s:g} s "
+            f"{source.where} lasts {signal.n_trs * tr:g} s, and {showing.stimulus} is said to begin "
+            f"{showing.onset_s:g} s "
             f"into it{_lasting(showing)}: fewer than {LEAST_TRS} volumes saw it.",
             hint="onset_s is counted from the run's first volume, offset_s from the beginning of the stimulus file",
         )
@@ -231,8 +233,8 @@ def check_together(plans: Sequence[RunPlan]) -> None:
 def trim_overlaps(plans: Sequence[RunPlan]) -> tuple[list[RunPlan], list[str]]:
     """Divide the TRs of seconds that two runs of a subject both show between them, so that none leaks into the other.
 
-    A model that is trained on one run has seen the frames of the other run's edge. The earlier run keeps the first half of
-    what both show, the later one the second half.
+    A model that is trained on one run has seen the frames of the other run's edge. The earlier run keeps the first
+    half of what both show, the later one the second half.
 
     Parameters
     ----------
@@ -251,7 +253,7 @@ def trim_overlaps(plans: Sequence[RunPlan]) -> tuple[list[RunPlan], list[str]]:
     for subject, film in dict.fromkeys((plan.source.subject, plan.film) for plan in plans):
         own = [k for k, p in enumerate(plans) if (p.source.subject, p.film) == (subject, film)]
         own.sort(key=lambda k: plans[k].film_span_s)
-        for earlier, later in zip(own, own[1:], strict=False):
+        for earlier, later in pairwise(own):
             one, other = trimmed[earlier], trimmed[later]
             shared_s = one.film_span_s[1] - other.film_span_s[0]
             shortest_s = min(one.n_trs * one.tr_s, other.n_trs * other.tr_s)

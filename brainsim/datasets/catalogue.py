@@ -74,7 +74,7 @@ def recognise(paths: Sequence[Path]) -> DatasetFormat:
 
 
 def _choose_runs(runs: Sequence[RunSource], wanted: str | None, *, where: Path) -> list[RunSource]:
-    """Return the runs whose label ends in the one wanted, which may be a pattern; labels may begin with session and task."""
+    """Return the runs whose label ends in the one wanted, which may be a pattern."""
     if wanted is None:
         return list(runs)
     pattern = "run-" + wanted.removeprefix("run-").lstrip("0")

@@ -20,8 +20,8 @@ class RepeatStatistics:
 
     Notes
     -----
-    With the repeats of a stimulus z-scored over time, the variance of their mean is that of the signal and 1/n of that of
-    the noise. Explainable variance is the signal's part of a single viewing's variance, freed of that bias: Sahani &
+    With the repeats of a stimulus z-scored over time, the variance of their mean is that of the signal and 1/n of that
+    of the noise. Explainable variance is the signal's part of a single viewing's variance, freed of that bias: Sahani &
     Linden (2003); Hsu, Borst & Theunissen (2004); for fMRI Schoppe et al. (2016). It is the highest R2 that a model can
     reach on single viewings; on means of n repeats that is n e / (1 + (n - 1) e) (Spearman-Brown).
     """
@@ -95,8 +95,9 @@ def leave_one_out_correlations(runs: Iterable[np.ndarray]) -> np.ndarray:
     Returns
     -------
     ndarray of float32, (n_subjects, n_targets)
-        Pearson's r over the TRs of all runs, each z-scored within the run; NaN where a subject, or all others, have none.
-        It is a lower bound of what a model of the stimulus can reach: what is a subject's own, the others do not predict.
+        Pearson's r over the TRs of all runs, each z-scored within the run; NaN where a subject, or all others, have
+        none. It is a lower bound of what a model of the stimulus can reach: what is a subject's own, the others do not
+        predict.
     """
     products: np.ndarray | None = None
     for block in runs:

@@ -19,8 +19,8 @@ SAME_TIME_S = 0.1
 def read_events(source: RunSource, column: str) -> Showing:
     """Return the only stimulus that a run's events table names.
 
-    Rows of the same stimulus that follow one another without a pause are one showing; rows without a stimulus are passed
-    by.
+    Rows of the same stimulus that follow one another without a pause are one showing; rows without a stimulus are
+    passed by.
 
     Parameters
     ----------

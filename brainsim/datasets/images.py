@@ -173,7 +173,7 @@ def _save(image: Any, path: Path) -> Path:
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         nib.save(image, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path

@@ -35,7 +35,8 @@ def find_varying(plans: Sequence[RunPlan]) -> np.ndarray:
 def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tuple[Run, tuple[str, ...]]:
     """Read, clean and measure a run; of repeats each, and average them.
 
-    The mean of z-scored repeats is z-scored again; a TR is scrubbed where it is in any of them, a target masked likewise.
+    The mean of z-scored repeats is z-scored again; a TR is scrubbed where it is in any of them, a target masked
+    likewise.
     """
     run, notes = prepare_one(plan, targets, options)
     if not plan.repeats:
@@ -121,7 +122,8 @@ def prepare_one(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
     scrubbed = find_scrubbed(confounds, options.scrub, where=source.where)[rows]
     if scrubbed.mean() > MOST_SCRUBBED:
         raise InvalidValueError(
-            f"scrubbing ({','.join(options.scrub)}) takes {int(scrubbed.sum())} of {len(raw)} TRs of {source.where}; at "
+            f"scrubbing ({','.join(options.scrub)}) takes {int(scrubbed.sum())} of {len(raw)} TRs of {source.where}; "
+            f"at "
             f"most {MOST_SCRUBBED:.0%} may go.",
             hint="a milder --scrub, or leave the run out",
         )
@@ -145,7 +147,8 @@ def prepare_one(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         notes.append(f"confounds without a first value (n/a) have 0 there: {', '.join(confounds.filled)}.")
     if scrubbed.any():
         notes.append(
-            f"{source.subject} {source.run}: {int(scrubbed.sum())} of {len(raw)} TRs are scrubbed; they keep their place "
+            f"{source.subject} {source.run}: {int(scrubbed.sum())} of {len(raw)} TRs are scrubbed; they keep their "
+            f"place "
             "in time, and take no part in fits."
         )
     displacement = None if confounds.displacement_mm is None else confounds.displacement_mm[rows]

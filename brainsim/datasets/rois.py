@@ -49,9 +49,9 @@ def read_rois(path: Path) -> RoiLabels:
     Parameters
     ----------
     path : Path
-        X.nii.gz with X.tsv (columns index and name, as BIDS has them for dseg) beside it; one of a pair of .label.gii or
-        .annot files, or a .dlabel.nii file, which hold their names (an X.tsv beside them comes first); or a .tsv with a
-        column `roi` (or `name`), one row per target, n/a for none.
+        X.nii.gz with X.tsv (columns index and name, as BIDS has them for dseg) beside it; one of a pair of .label.gii
+        or .annot files, or a .dlabel.nii file, which hold their names (an X.tsv beside them comes first); or a .tsv
+        with a column `roi` (or `name`), one row per target, n/a for none.
 
     Raises
     ------
@@ -94,8 +94,9 @@ def place_rois(rois: RoiLabels, grid: Grid, *, where: str, resample: bool = Fals
     where : str
         The run that has it, for errors.
     resample : bool
-        Whether a label image on another grid is resampled: each voxel of the runs takes the label at its centre (nearest
-        neighbour, as nilearn's resample_to_img does it, which leaves out the outer half of the outermost voxels).
+        Whether a label image on another grid is resampled: each voxel of the runs takes the label at its centre
+        (nearest neighbour, as nilearn's resample_to_img does it, which leaves out the outer half of the outermost
+        voxels).
 
     Raises
     ------

@@ -24,8 +24,8 @@ def whole_surfaces(n_vertices: dict[str, int]) -> Grid:
 def carry_over(values: np.ndarray, source: Grid, target: Grid, *, what: str, where: str) -> np.ndarray:
     """Return what each place of `target` has in `source`; 0 where `source` does not have it.
 
-    Label files often cover the whole cortex, or the cortex alone, where runs have it without its medial wall, or with the
-    subcortical structures.
+    Label files often cover the whole cortex, or the cortex alone, where runs have it without its medial wall, or with
+    the subcortical structures.
 
     Parameters
     ----------

@@ -96,8 +96,8 @@ class VolumeSignal:
         places : ndarray of int, (n_places,)
             Positions in the flattened (C-order) volume.
         smooth_mm : float, optional
-            Full width at half maximum of a Gaussian over each volume, as nilearn's smooth_img has it: values that are not
-            finite count as 0 for their neighbours, and stay what they are.
+            Full width at half maximum of a Gaussian over each volume, as nilearn's smooth_img has it: values that are
+            not finite count as 0 for their neighbours, and stay what they are.
 
         Returns
         -------

@@ -1,7 +1,8 @@
-"""Which volumes count, when they were measured, and what is regressed out of which: beside nilearn where it has a word."""
+"""Which volumes count, when they were measured, and what is regressed out of them: beside nilearn where it can."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_studyforrest_is_known_by_name(derivative: bool, tmp_path: Path) -> None
         begin_s = film_start_s + row["start_s"]
         ends.append((begin_s, begin_s + 2.0 * row["n_trs"]))
         assert n_volumes - row["n_trs"] in (4, 5, 8, 9)
-    gaps = [later[0] - earlier[1] for earlier, later in zip(ends, ends[1:], strict=False)]
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(ends)]
     assert min(gaps) >= -1e-6
     assert max(gaps) < 4.0
 

@@ -1,4 +1,4 @@
-"""Arrays in the layouts of public data sets: HDF5 of one array per run, training and repeated test, betas and repeats."""
+"""Arrays in the layouts of public data: HDF5 of one array per run, training and repeated test, betas and repeats."""
 
 from __future__ import annotations
 

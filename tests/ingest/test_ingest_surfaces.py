@@ -20,7 +20,7 @@ from brainsim.datasets.runs import same_grid
 from brainsim.store import Store
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "datasets"))
-import surface_files as known  # noqa: E402
+import surface_files as known
 
 N_TRS = 50
 
@@ -109,7 +109,7 @@ def test_the_medial_wall_is_no_target(tmp_path: Path) -> None:
 
 def test_a_surface_without_tr_is_refused(tmp_path: Path) -> None:
     known.write_pair(tmp_path / "lh.a.func.gii", tmp_path / "rh.a.func.gii", known.make_series(0, N_TRS, 24))
-    with pytest.raises(InvalidValueError, match="TR of .* is unknown"):
+    with pytest.raises(InvalidValueError, match=r"TR of .* is unknown"):
         put(tmp_path, tmp_path)
 
 
@@ -120,6 +120,6 @@ def test_smoothing_and_labels_of_volumes_are_refused_on_surfaces(tmp_path: Path)
         put(path, tmp_path, smooth_mm=4.0)
     with pytest.raises(AlignmentError, match="25 places"):
         put(path, tmp_path, rois=tmp_path / "l.nii.gz")
-    with pytest.raises(InputFileError, match="3-D|rows"):
+    with pytest.raises(InputFileError, match=r"3-D|rows"):
         put(path, tmp_path, mask=tmp_path / "run-1.dtseries.nii")
     assert Store(tmp_path / "s.zarr").nodes(complete=None) == []

@@ -110,7 +110,7 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
 
 FORMAT = DatasetFormat(
     name="betas",
-    summary=".npy, .npz or .h5 with one row per stimulus, and repeats: (n_repeats, n_stimuli, n_targets); only if named",
+    summary=".npy, .npz or .h5 with a row per stimulus, and repeats: (n_repeats, n_stimuli, n_targets); only if named",
     recognises=recognises,
     find=find,
     rank=90,

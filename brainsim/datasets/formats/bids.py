@@ -75,11 +75,10 @@ def _walk(root: Path) -> _Tree:
                 continue
             name = parse_name(Path(folder) / file)
             if name.suffix == "bold" and name.ending in (*VOLUME_ENDINGS, *SERIES_ENDINGS):
-                if name.entities.get("part") not in _NOT_MAGNITUDE:
-                    if not name.ending.endswith(".gii") or is_left(
-                        name.path
-                    ):  # the right hemisphere comes with the left
-                        tree.images.append(name)
+                # The right hemisphere comes with the left.
+                is_other_half = name.ending.endswith(".gii") and not is_left(name.path)
+                if name.entities.get("part") not in _NOT_MAGNITUDE and not is_other_half:
+                    tree.images.append(name)
             elif name.suffix == "bold" and name.ending == ".json":
                 tree.sidecars.append(name)
             elif name.suffix == "timeseries" and name.entities.get("desc") == "confounds" and ".tsv" in name.ending:

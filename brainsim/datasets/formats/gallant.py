@@ -1,4 +1,4 @@
-"""Turn the HDF5 files of the Gallant lab's movie data (shortclips, vim-2) into runs, and their repeats into viewings."""
+"""Turn HDF5 files of the Gallant lab's movie data (shortclips, vim-2) into runs, and their repeats into viewings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
         layout = _layout(path)
         if layout is None:
             raise InputFileError(
-                f"{path} has neither {TRAIN} and {TEST} (shortclips) nor {MATLAB_TRAIN} and {MATLAB_REPEATS} (vim-2); it "
+                f"{path} has neither {TRAIN} and {TEST} (shortclips) nor {MATLAB_TRAIN} and {MATLAB_REPEATS} (vim-2); "
+                f"it "
                 f"has {', '.join(list_items(path)) or 'no array'}.",
                 hint="--format table takes any 2-D arrays, time first",
             )
@@ -53,7 +54,8 @@ def _shortclips(path: Path, subject: str, shapes: Mapping[str, tuple[int, ...]])
     train, test = shapes[TRAIN], shapes[TEST]
     if len(train) != 2 or len(test) != 3 or train[1] != test[2]:
         raise InputFileError(
-            f"{path} has {TRAIN} {train} and {TEST} {test}; (n_trs, n_targets) and (n_repeats, n_trs, n_targets) are wanted.",
+            f"{path} has {TRAIN} {train} and {TEST} {test}; (n_trs, n_targets) and "
+            "(n_repeats, n_trs, n_targets) are wanted.",
             hint="time first, targets last",
         )
     onsets = [0]

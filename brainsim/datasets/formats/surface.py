@@ -25,7 +25,7 @@ def recognises(paths: Sequence[Path]) -> bool:
 
 
 def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
-    """Take every dense series, and every pair of hemispheres, as a run; a folder's files are those in it, not deeper."""
+    """Take every dense series, and every pair of hemispheres, as a run; of a folder those in it, not deeper."""
     files = [path for path in _list_files(paths) if _is_series(path)]
     if not files:
         raise InputFileError(

@@ -53,7 +53,8 @@ class KnownLayout:
         word = source.run.split("_")[-1].removeprefix("run-")
         if not word.isdecimal() or not 1 <= int(word) <= len(self.n_volumes):
             raise AlignmentError(
-                f"{source.where} is {source.run} of {source.subject}; {self.name} has run-1 to run-{len(self.n_volumes)}.",
+                f"{source.where} is {source.run} of {source.subject}; {self.name} has run-1 to "
+                f"run-{len(self.n_volumes)}.",
                 hint="--dataset with another name takes runs as they are",
             )
         index = int(word) - 1
