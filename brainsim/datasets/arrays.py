@@ -97,4 +97,4 @@ class SliceSignal:
         values = np.asarray(array[tuple(index)], dtype=np.float64)
         if self.row_axis > self.target_axis:
             values = values.T
-        return values[np.asarray(self.rows) - lo]
+        return np.asarray(values[np.asarray(self.rows) - lo])

@@ -68,20 +68,20 @@ class RepeatStatistics:
     @property
     def explainable(self) -> np.ndarray:
         """Explainable variance of single viewings, float32 (n_targets,); below 0 by chance where there is none."""
-        return (self._signal / np.maximum(self._total, LEAST_VARIANCE)).astype(np.float32)
+        return np.asarray(self._signal / np.maximum(self._total, LEAST_VARIANCE), np.float32)
 
     @property
     def reliability(self) -> np.ndarray:
         """Correlation of the means of odd and even repeats, float32 (n_targets,)."""
         xx, yy, xy = self._products
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (xy / np.sqrt(xx * yy)).astype(np.float32)
+            return np.asarray(xy / np.sqrt(xx * yy), np.float32)
 
 
 def ceiling_of_means(explainable: np.ndarray, n_repeats: int) -> np.ndarray:
     """Return the highest R2 on means of `n_repeats` viewings, float32; NaN where nothing is explainable."""
     e = np.where(explainable > 0, explainable, np.nan).astype(np.float64)
-    return (n_repeats * e / (1 + (n_repeats - 1) * e)).astype(np.float32)
+    return np.asarray(n_repeats * e / (1 + (n_repeats - 1) * e), np.float32)
 
 
 def leave_one_out_correlations(runs: Iterable[np.ndarray]) -> np.ndarray:
@@ -113,7 +113,7 @@ def leave_one_out_correlations(runs: Iterable[np.ndarray]) -> np.ndarray:
         raise ValueError("no runs")
     xy, xx, yy = products
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (xy / np.sqrt(xx * yy)).astype(np.float32)
+        return np.asarray(xy / np.sqrt(xx * yy), np.float32)
 
 
 def _zscore(run: np.ndarray) -> np.ndarray:

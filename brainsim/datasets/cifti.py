@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.cifti2 import cifti2_axes
 from nibabel.filebasedimages import ImageFileError
 
 from brainsim.core.checks import check_file
@@ -46,8 +47,8 @@ class CiftiSignal:
     def __init__(self, path: Path) -> None:
         self.path = check_file(path, what="CIFTI file")
         image, self._grid = _open(self.path)
-        series = image.header.get_axis(0)
-        if not isinstance(series, nib.cifti2.SeriesAxis):
+        series: Any = image.header.get_axis(0)
+        if not isinstance(series, cifti2_axes.SeriesAxis):
             raise InputFileError(
                 f"the rows of {path} are {type(series).__name__.removesuffix('Axis').lower()}s, not TRs; a dense time "
                 "series is wanted.",
@@ -133,7 +134,7 @@ def read_cifti_map(path: Path, *, what: str) -> tuple[np.ndarray, Grid, Mapping[
     """
     image, grid = _open(check_file(path, what=what))
     axis = image.header.get_axis(0)
-    if axis.size != 1 or isinstance(axis, nib.cifti2.SeriesAxis):
+    if axis.size != 1 or isinstance(axis, cifti2_axes.SeriesAxis):
         raise InputFileError(
             f"the {what} {path} has {axis.size} rows ({type(axis).__name__.removesuffix('Axis').lower()}); one map is "
             "wanted.",
@@ -142,7 +143,7 @@ def read_cifti_map(path: Path, *, what: str) -> tuple[np.ndarray, Grid, Mapping[
     _find_values(image, path)
     values = np.asarray(image.dataobj, dtype=np.float64)[0]
     names: dict[int, str] = {}
-    if isinstance(axis, nib.cifti2.LabelAxis):
+    if isinstance(axis, cifti2_axes.LabelAxis):
         names = {int(k): str(name) for k, (name, _) in axis.label[0].items() if is_region(int(k), str(name))}
     return values, grid, names
 
@@ -154,7 +155,7 @@ def is_region(label: int, name: str) -> bool:
 
 def _open(path: Path) -> tuple[Any, Grid]:
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
     except (ImageFileError, OSError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputFileError(f"{path} is no CIFTI-2 file: {reason}.", hint=f"file {path} says what it is") from error
@@ -164,7 +165,7 @@ def _open(path: Path) -> tuple[Any, Grid]:
             hint=f"wb_command -file-information {path}",
         )
     axis = image.header.get_axis(1)
-    if not isinstance(axis, nib.cifti2.BrainModelAxis):
+    if not isinstance(axis, cifti2_axes.BrainModelAxis):
         raise InputFileError(
             f"the columns of {path} are {type(axis).__name__.removesuffix('Axis').lower()}s; grayordinates are wanted.",
             hint="dense files (.dtseries.nii, .dlabel.nii) have them; tables of parcels go in as .npy or .tsv",

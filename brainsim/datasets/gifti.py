@@ -14,6 +14,7 @@ from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
+from nibabel.freesurfer import io as freesurfer_io
 
 from brainsim.core.checks import check_file
 from brainsim.core.errors import AlignmentError, InputFileError
@@ -220,7 +221,7 @@ def _read_one(path: Path, what: str) -> tuple[np.ndarray, dict[int, str]]:
 
 def _read_annotation(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     try:
-        labels, _, names = nib.freesurfer.read_annot(path)
+        labels, _, names = freesurfer_io.read_annot(path)
     except Exception as error:  # whatever numpy makes of bytes that are no annotation
         raise _damaged(path, error) from error
     table = {k + 1: name.decode(errors="replace") for k, name in enumerate(names)}

@@ -12,6 +12,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.cifti2 import cifti2_axes
+from nibabel.gifti import gifti
 
 from brainsim.core.checks import check_number
 from brainsim.core.errors import InvalidValueError
@@ -126,10 +128,10 @@ def _write_pair(stem: Path, filled: np.ndarray, grid: Grid, tr_s: float | None) 
         first = columns.stop
         intent = "NIFTI_INTENT_NONE" if tr_s is None else "NIFTI_INTENT_TIME_SERIES"
         arrays = [
-            nib.gifti.GiftiDataArray(np.ascontiguousarray(row[columns]), intent=intent, datatype="NIFTI_TYPE_FLOAT32")
+            gifti.GiftiDataArray(np.ascontiguousarray(row[columns]), intent=intent, datatype="NIFTI_TYPE_FLOAT32")
             for row in filled
         ]
-        image = nib.gifti.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(AnatomicalStructurePrimary=meta))
+        image = gifti.GiftiImage(darrays=arrays, meta=gifti.GiftiMetaData(AnatomicalStructurePrimary=meta))
         name = stem.name.replace("HEMI", word) if "HEMI" in stem.name else f"{stem.name}_{word}"
         kind = ".shape.gii" if tr_s is None else ".func.gii"
         written.append(_save(image, stem.with_name(f"{name}{kind}")))
@@ -142,9 +144,9 @@ def _write_cifti(
     axis = _brain_models(grid)
     rows: Any
     if tr_s is None:
-        rows = nib.cifti2.ScalarAxis(list(names) or [f"map-{k + 1}" for k in range(len(filled))])
+        rows = cifti2_axes.ScalarAxis(list(names) or [f"map-{k + 1}" for k in range(len(filled))])
     else:
-        rows = nib.cifti2.SeriesAxis(start_s, tr_s, len(filled), unit="SECOND")
+        rows = cifti2_axes.SeriesAxis(start_s, tr_s, len(filled), unit="SECOND")
     image = nib.Cifti2Image(filled, (rows, axis))
     return _save(image, stem.with_name(f"{stem.name}{'.dscalar.nii' if tr_s is None else '.dtseries.nii'}"))
 
@@ -154,11 +156,11 @@ def _brain_models(grid: Grid) -> Any:
     whole: Any = None
     for part in grid.structures:
         if part.n_vertices is not None:
-            one = nib.cifti2.BrainModelAxis.from_surface(part.index, part.n_vertices, name=part.name)
+            one = cifti2_axes.BrainModelAxis.from_surface(part.index, part.n_vertices, name=part.name)
         else:
             assert grid.voxels is not None
             n = len(part.index)
-            one = nib.cifti2.BrainModelAxis(
+            one = cifti2_axes.BrainModelAxis(
                 name=[part.name] * n,
                 voxel=part.index,
                 affine=np.array(grid.voxels.affine),

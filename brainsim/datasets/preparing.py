@@ -50,7 +50,8 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         others.append(replace(other, bold=np.empty((0, 0), np.float32)))
     everyone = [run, *others]
     valid = np.logical_and.reduce([one.valid for one in everyone])
-    scrubbed = np.logical_or.reduce([one.scrubbed for one in everyone]) if run.scrubbed is not None else None
+    masks = [one.scrubbed for one in everyone if one.scrubbed is not None]
+    scrubbed = np.logical_or.reduce(masks) if masks else None
     mean = total / len(everyone)
     if scrubbed is not None:
         mean[scrubbed] = np.where(valid, 0.0, np.nan)

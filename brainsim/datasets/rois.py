@@ -141,7 +141,7 @@ def place_mask(path: Path, grid: Grid, *, where: str, resample: bool = False) ->
     if resample and own.affine is not None and grid.affine is not None and not same_grid(own, grid):
         return resample_nearest(mask, own, grid)
     _check_grid(own, grid, what=what, where=where)
-    return mask
+    return np.asarray(mask)
 
 
 def resample_nearest(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:

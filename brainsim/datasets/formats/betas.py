@@ -42,7 +42,7 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
     for (path, item, shape), (subject, run) in zip(items, labels, strict=True):
         where = f"{path}[{item}]" if item else str(path)
         if len(shape) == 3:
-            viewings = [(k, range(shape[1])) for k in range(shape[0])]
+            viewings: list[tuple[int | None, Sequence[int]]] = [(k, range(shape[1])) for k in range(shape[0])]
             axes = (1, 2)
         else:
             rows, told = _read_trials(path, where, shape[0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from typing import Any
 
 from brainsim.core.errors import AlignmentError
 from brainsim.datasets.runs import RunSource
@@ -77,9 +77,8 @@ def find_layout(dataset: str) -> KnownLayout | None:
     """Return what is known of a data set; None where nothing is."""
     if dataset not in list_layouts():
         return None
-    found: Mapping[str, object] = tomllib.loads((_FOLDER / f"{dataset}.toml").read_text(encoding="utf-8"))
-    values = dict(found)
+    values: dict[str, Any] = tomllib.loads((_FOLDER / f"{dataset}.toml").read_text(encoding="utf-8"))
     frames, fps_hz = values.pop("start_frame"), values.pop("fps_hz")
-    starts = tuple(frame / fps_hz for frame in frames)  # type: ignore[attr-defined, operator]
+    starts = tuple(frame / fps_hz for frame in frames)
     lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return KnownLayout(name=dataset, film_start_s=starts, **lists)  # type: ignore[arg-type]
+    return KnownLayout(name=dataset, film_start_s=starts, **lists)
