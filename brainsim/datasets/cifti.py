@@ -54,7 +54,8 @@ class CiftiSignal:
                 "series is wanted.",
                 hint="name the .dtseries.nii files",
             )
-        self._n_trs = int(series.size)
+        size: Any = series.size
+        self._n_trs = int(size)
         unit = str(series.unit).upper()
         self._tr_s = float(f"{float(series.step):.7g}") if unit == _SECONDS and series.step > 0 else None
         self._dtype, self._offset, self._slope, self._inter = _find_values(image, self.path)

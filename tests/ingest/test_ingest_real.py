@@ -56,7 +56,7 @@ def test_runs_with_motion_and_mask_equal_nilearn(haxby: Path) -> None:
     for run in range(1, N_RUNS + 1):
         stem = haxby / f"25mm/sub-01_run-{run}"
         raw = NiftiMasker(haxby / "brain.nii.gz", standardize=None).fit_transform(f"{stem}_bold.nii.gz")
-        # Motion correlates above 0.9 with a cosine in one run, where clean(filter="cosine") leaves all of them out: here
+        # In one run motion correlates above 0.9 with a cosine, and clean(filter="cosine") leaves all cosines out: here
         # they are given to it as confounds, by nilearn's own function.
         frame_times = np.arange(len(raw)) * TR_S
         drifts = make_first_level_design_matrix(frame_times, drift_model="cosine", high_pass=1 / 128).iloc[:, :-1]

@@ -78,7 +78,12 @@ def find_layout(dataset: str) -> KnownLayout | None:
     if dataset not in list_layouts():
         return None
     values: dict[str, Any] = tomllib.loads((_FOLDER / f"{dataset}.toml").read_text(encoding="utf-8"))
-    frames, fps_hz = values.pop("start_frame"), values.pop("fps_hz")
-    starts = tuple(frame / fps_hz for frame in frames)
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return KnownLayout(name=dataset, film_start_s=starts, **lists)
+    return KnownLayout(
+        name=dataset,
+        task=values["task"],
+        tr_s=values["tr_s"],
+        n_volumes=tuple(values["n_volumes"]),
+        film=values["film"],
+        film_start_s=tuple(frame / values["fps_hz"] for frame in values["start_frame"]),
+        duration_s=tuple(values["duration_s"]),
+    )
