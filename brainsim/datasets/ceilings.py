@@ -117,7 +117,7 @@ def leave_one_out_correlations(runs: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _zscore(run: np.ndarray) -> np.ndarray:
-    return _zscore_all(run[None])[0]
+    return np.asarray(_zscore_all(run[None])[0])
 
 
 def _zscore_all(runs: np.ndarray) -> np.ndarray:
