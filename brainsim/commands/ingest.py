@@ -123,6 +123,7 @@ def ingest(
         An option or a name that is not right; nodes made with other options.
     """
     from brainsim.commands import ingest_nodes as nodes
+    from brainsim.commands.ingest_between import write_between
     from brainsim.commands.ingest_writing import describe_subject
     from brainsim.datasets.catalogue import find_runs
     from brainsim.datasets.groupings import read_grouping
@@ -158,6 +159,9 @@ def ingest(
                     n_done += job.n_missing
                     warnings += nodes.ingest_subject(job, box, overwrite=overwrite, bar=bar)
         found_rows = [describe_subject(job, box) for job in jobs]
+        if options.between_subjects:
+            told = write_between(box, dataset, jobs, overwrite=overwrite)
+            warnings += [] if told is None else [told]
     else:
         found_rows = [describe_subject(job, box) for job in jobs if job.is_done and box is not None]
         n_done = sum(job.n_missing for job in jobs)

@@ -82,6 +82,9 @@ class IngestOptions:
         leaves them in both, where they leak across cross-validation.
     repeats : str
         Runs of a subject that showed the same at the same times: "mean" averages them, "keep" keeps each as a run.
+    between_subjects : bool
+        Keep how well the mean of the other subjects predicts each one's targets, where all lie in one space and saw the
+        same.
     """
 
     format: str = "auto"
@@ -108,6 +111,7 @@ class IngestOptions:
     events: str | None = None
     overlap: str = "trim"
     repeats: str = "mean"
+    between_subjects: bool = False
 
     def make_cleaning(self) -> CleaningOptions:
         """Return how runs are cleaned."""
