@@ -26,11 +26,19 @@ class RunTiming:
         The run's label, and the stimulus that was shown.
     grid : TrGrid
         Its TRs in stimulus time.
+    left_out : tuple of int
+        TRs that take no part in fits: those that ingest scrubbed.
     """
 
     run: str
     stimulus: str
     grid: TrGrid
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def n_kept(self) -> int:
+        """Number of TRs that take part in fits."""
+        return self.grid.n_trs - len(self.left_out)
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,18 @@ class SubjectGroup:
 
     @property
     def layout(self) -> RunLayout:
-        """Rows of each run."""
+        """Rows of each run, as kernels have them."""
         return RunLayout(tuple(t.run for t in self.timing), tuple(t.grid.n_trs for t in self.timing))
+
+    @property
+    def fit_layout(self) -> RunLayout:
+        """Rows of each run that take part in fits."""
+        return RunLayout(tuple(t.run for t in self.timing), tuple(t.n_kept for t in self.timing))
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Rows of `layout` that take no part in fits."""
+        return tuple(s.start + row for s, t in zip(self.layout.slices, self.timing, strict=True) for row in t.left_out)
 
     @property
     def stimuli(self) -> list[str]:
@@ -138,10 +156,17 @@ def _subject(store: Store, dataset: str, name: str, runs: Sequence[NodeInfo]) ->
             grid=TrGrid(
                 int(node.arrays["values"][0][0]), float(node.attributes["tr_s"]), float(node.attributes["start_s"])
             ),
+            left_out=_left_out(store, node),
         )
         for node in ordered
     )
     return Subject(name, timing, tuple(ordered), store.info(f"rois/{dataset}/{name}"))
+
+
+def _left_out(store: Store, node: NodeInfo) -> tuple[int, ...]:
+    if "kept" not in node.arrays:
+        return ()
+    return tuple(row for row, is_kept in enumerate(store.read(node.path, "kept").tolist()) if not is_kept)
 
 
 def _natural(label: str) -> tuple[Any, ...]:

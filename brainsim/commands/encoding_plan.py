@@ -65,7 +65,7 @@ class EncodingPlan:
     @property
     def n_folds(self) -> int:
         """Outer folds of the first group."""
-        return len(make_folds(self.options, self.groups[0].layout))
+        return len(make_folds(self.options, self.groups[0].fit_layout))
 
     def band_groups(self) -> list[int]:
         """Return the number of each band's family."""
@@ -141,7 +141,7 @@ def plan_encoding(
 
 
 def _check_folds(options: EncodingOptions, group: SubjectGroup) -> None:
-    n_folds = len(make_folds(options, group.layout))
+    n_folds = len(make_folds(options, group.fit_layout))
     if options.nested and n_folds < 3:
         raise InvalidValueError(
             f"{n_folds} folds; nested cross-validation needs at least 3.",
@@ -150,7 +150,7 @@ def _check_folds(options: EncodingOptions, group: SubjectGroup) -> None:
 
 
 def _check_delays(delays: Sequence[int], group: SubjectGroup) -> None:
-    shortest = min(group.layout.n_trs)
+    shortest = min(group.fit_layout.n_trs)
     whole = all(isinstance(delay, int) for delay in delays)
     if not delays or not whole or min(delays) < 0 or max(delays) >= shortest or len(set(delays)) != len(delays):
         raise InvalidValueError(

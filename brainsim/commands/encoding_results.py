@@ -215,8 +215,8 @@ def _told(
     told: dict[str, Any] = {
         "bands": [band.name for band in plan.bands],
         "band_families": [band.family for band in plan.bands],
-        "folds": [fold.name for fold in make_folds(plan.options, group.layout)],
-        "runs": [[name, n_trs] for name, n_trs in zip(group.layout.names, group.layout.n_trs, strict=True)],
+        "folds": [fold.name for fold in make_folds(plan.options, group.fit_layout)],
+        "runs": [[name, n_trs] for name, n_trs in zip(group.fit_layout.names, group.fit_layout.n_trs, strict=True)],
         "alphas": list(plan.options.grid),
         "roi_names": subject.targets.attributes["roi_names"],
         "streams": subject.targets.attributes["streams"],

@@ -90,7 +90,7 @@ class EncodingTask:
     parts : tuple of TaskPart
         Targets, side by side.
     layout : RunLayout
-        Rows of each run.
+        Rows of each run, without those left out.
     tr_s : float
         Time between rows.
     kernels, layer_kernels : tuple of str
@@ -103,6 +103,8 @@ class EncodingTask:
         Options of this kind of task.
     budget_s : float, optional
         Time after which the search stops.
+    left_out : tuple of int
+        Rows of kernels and BOLD that take no part: scrubbed TRs.
     """
 
     label: str
@@ -120,6 +122,14 @@ class EncodingTask:
     options: EncodingOptions
     analysis: dict[str, Any] = field(default_factory=dict)
     budget_s: float | None = None
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def kept_rows(self) -> np.ndarray | None:
+        """Rows of kernels and BOLD that take part, int64 (layout.n_rows,); None for all."""
+        if not self.left_out:
+            return None
+        return np.delete(np.arange(self.layout.n_rows + len(self.left_out)), self.left_out)
 
 
 @dataclass(frozen=True)
@@ -310,7 +320,7 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
 
     columns, reasons, regions = [], [], []
     for part in task.parts:
-        Y, reason = _read_part(store, part, task.layout, folds)
+        Y, reason = _read_part(store, part, task, folds)
         membership = _regions_of(store, part)
         columns.append(Y[:, reason == 0])
         regions.append(membership[:, reason == 0])
@@ -326,8 +336,8 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
         Y, membership = np.zeros((len(Y), 1), np.float32), np.zeros((len(membership), 1), np.float32)
     inputs = TaskInputs(
         task=task,
-        Ks=StoredKernels(store, task.kernels),
-        layer_Ks=StoredKernels(store, task.layer_kernels),
+        Ks=StoredKernels(store, task.kernels, rows=task.kept_rows, layout=task.layout),
+        layer_Ks=StoredKernels(store, task.layer_kernels, rows=task.kept_rows, layout=task.layout),
         Y=np.ascontiguousarray(Y, dtype=np.float32),
         folds=folds,
         regions=membership,
@@ -338,13 +348,19 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
     return inputs, np.concatenate(reasons)
 
 
-def _read_part(store: Store, part: TaskPart, layout: RunLayout, folds: Sequence[Fold]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a part's BOLD, runs stacked, and why each of its targets is fitted or not."""
+def _read_part(
+    store: Store, part: TaskPart, task: EncodingTask, folds: Sequence[Fold]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a part's BOLD, runs stacked without the rows left out, and why each of its targets is fitted or not."""
+    layout = task.layout
     columns = slice(part.start, part.stop)
     Y = np.empty((layout.n_rows, part.n_targets), np.float32)
     is_finite = np.ones(part.n_targets, bool)
     for node, rows in zip(part.bold, layout.slices, strict=True):
-        Y[rows] = store.read(node, "values", columns=columns)
+        values = store.read(node, "values", columns=columns)
+        if "kept" in store.info(node).arrays:
+            values = values[store.read(node, "kept").astype(bool)]
+        Y[rows] = values
         is_finite &= store.read(node, "valid", rows=columns).astype(bool) & np.isfinite(Y[rows]).all(axis=0)
     varies = np.ones(part.n_targets, bool)
     for fold in folds:

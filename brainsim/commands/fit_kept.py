@@ -51,8 +51,8 @@ def check_kept_size(store: Store, plan: EncodingPlan, kept: Sequence[str]) -> No
         return
     on_disk = in_task = per_target = 0
     for group in plan.groups:
-        n_folds, n_bands = len(make_folds(plan.options, group.layout)), len(plan.bands)
-        size = kept_bytes(kept, n_rows=group.layout.n_rows, n_folds=n_folds, n_bands=n_bands, n_targets=1)
+        n_folds, n_bands = len(make_folds(plan.options, group.fit_layout)), len(plan.bands)
+        size = kept_bytes(kept, n_rows=group.fit_layout.n_rows, n_folds=n_folds, n_bands=n_bands, n_targets=1)
         n_targets = sum(int(subject.targets.attributes["n_targets"]) for subject in group.subjects)
         on_disk += size * n_targets
         in_task = max(in_task, size * min(plan.options.n_targets_batch, n_targets))

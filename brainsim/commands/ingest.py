@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.checks import check_file, check_node_name, check_number
+from brainsim.commands.ingest_options import IngestOptions, parse_select
+from brainsim.commands.ingest_plan import plan_runs
+from brainsim.commands.words import takes_words
+from brainsim.core.checks import check_file, check_node_name
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from brainsim.commands.ingest_nodes import SubjectJob
-    from brainsim.datasets.preparing import RunPlan
-    from brainsim.datasets.runs import RunSource
-    from brainsim.datasets.stimulus_map import Showing
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class IngestSummary:
     dry_run : bool
         Whether nothing was written.
     plan : tuple of dict
-        In a dry run: one row per run: {node, source, n_volumes, tr_s, stimulus, start_s, state}.
+        In a dry run: one row per run: {node, source, n_volumes, first_volume, n_trs, n_repeats, tr_s, stimulus,
+        start_s, state}.
     """
 
     dataset: str
@@ -72,27 +73,16 @@ class IngestSummary:
     plan: tuple[dict[str, Any], ...] = field(default=())
 
 
+@takes_words(IngestOptions)
 def ingest(
     source: str | Path | Sequence[str | Path],
     *,
     dataset: str,
     store: str | Path = "store/brainsim.zarr",
-    format: str = "auto",
-    subjects: Sequence[str] = (),
-    task: str | None = None,
-    space: str | None = None,
-    tr_s: float | None = None,
-    rois: Path | None = None,
-    streams: Mapping[str, Sequence[str]] | Path | None = None,
-    mask: Path | None = None,
-    confounds: str = "none",
-    high_pass_s: float | None = 128.0,
-    drop_volumes: int = 0,
-    standardize: str = "zscore",
-    stimulus_map: Path | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
+    **words: Any,
 ) -> IngestSummary:
     """Clean the runs of a dataset and put them into the store, with their ROIs, streams and quality figures.
 
@@ -103,41 +93,15 @@ def ingest(
     Parameters
     ----------
     source : path, or sequence of path
-        A BIDS tree (raw or fMRIPrep's), NIfTI files or a folder of them, tables or arrays with one row per TR.
+        A BIDS tree (raw or fMRIPrep's), NIfTI, CIFTI or GIFTI files or a folder of them, tables or arrays with one row
+        per TR.
     dataset : str
-        Name of the dataset in the store.
+        Name of the dataset in the store; that of a public one whose layout is known (studyforrest) has its runs
+        checked.
     store : path
         The store; made where there is none.
-    format : str
-        "auto", "bids", "nifti", "table", or one that a plug-in brings.
-    subjects : sequence of str
-        Subjects wanted, with or without "sub-"; all by default.
-    task : str, optional
-        Task wanted, where there are several; a pattern such as "MOVIE*" takes several as runs.
-    space : str, optional
-        Space wanted, where there are several; "native" for images that name none.
-    tr_s : float, optional
-        Repetition time where files do not say it; must agree where they do.
-    rois : path, optional
-        Label image in the space of the runs, with a TSV of names (index, name) beside it; for tables a TSV with a
-        column roi, one row per target.
-    streams : mapping or path, optional
-        Streams as unions of ROIs: a TOML, JSON or TSV file, or a grouping that ships (wang2015-four, wang2015-study,
-        glasser2016-four); without it every ROI is a stream.
-    mask : path, optional
-        Image whose voxels above 0 are targets; without it the ROIs' voxels, else all voxels that change over time. Of
-        tables every column is a target.
-    confounds : str
-        "none", "motion6", "motion24", "acompcor5", or columns of the confounds table with commas between.
-    high_pass_s : float or None
-        Longest period that is kept; None for no high-pass.
-    drop_volumes : int
-        Volumes left out at the beginning of each run.
-    standardize : str
-        "zscore", "psc" (percent signal change) or "none" (centred), per run.
-    stimulus_map : path, optional
-        TSV with the columns run, stimulus, onset_s (into the run) and offset_s (into the stimulus); without it each
-        run's stimulus is called like the run and began with it.
+    words : options
+        Shared.
     dry_run : bool
         Say what would be done.
     overwrite : bool
@@ -159,31 +123,34 @@ def ingest(
         An option or a name that is not right; nodes made with other options.
     """
     from brainsim.commands import ingest_nodes as nodes
+    from brainsim.commands.ingest_between import write_between
+    from brainsim.commands.ingest_writing import describe_subject
     from brainsim.datasets.catalogue import find_runs
-    from brainsim.datasets.cleaning import CleaningOptions
-    from brainsim.datasets.confounds import parse_strategy
     from brainsim.datasets.groupings import read_grouping
-    from brainsim.datasets.runs import Selection
-    from brainsim.datasets.targets import read_rois
+    from brainsim.datasets.layouts import find_layout
+    from brainsim.datasets.rois import read_rois
 
     begin_s = time.perf_counter()
+    options = IngestOptions(**words)
     _check_dataset_name(dataset)
-    cleaning = CleaningOptions(parse_strategy(confounds), high_pass_s, drop_volumes, standardize)
-    if tr_s is not None:
-        check_number("tr_s", tr_s, above=0, unit="s", hint="--tr-s 2")
+    layout = find_layout(dataset)
+    cleaning = options.make_cleaning()
+    selection = options.make_selection(default_task=None if layout is None else layout.task)
     paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
-    chosen, found = find_runs(paths, format=format, selection=Selection(tuple(subjects), task, space))
+    chosen, found = find_runs(paths, format=options.format, selection=selection)
     made_from = nodes.Origin(
-        rois=None if rois is None else read_rois(Path(rois)),
-        grouping=None if streams is None else read_grouping(streams),
-        mask=None if mask is None else check_file(mask, what="mask"),
-        cleaning=cleaning,
+        rois=None if options.rois is None else read_rois(Path(options.rois)),
+        grouping=None if options.streams is None else read_grouping(options.streams),
+        mask=None if options.mask is None else check_file(options.mask, what="mask"),
+        cleaning=cleaning.for_betas() if chosen.is_betas else cleaning,
         format=chosen.name,
+        resample=options.resample,
+        select=parse_select(options.select),
     )
-    plans = _plan_runs(found.runs, stimulus_map, drop_volumes=drop_volumes, tr_s=tr_s)
+    plans, notes = plan_runs(found.runs, options, layout)
     box = nodes.open_store(Path(store), dry_run=dry_run)
     jobs = nodes.plan_subjects(plans, made_from, dataset, box, overwrite=overwrite)
-    warnings = list(dict.fromkeys([*found.notes, *(note for plan in plans for note in plan.notes)]))
+    warnings = list(dict.fromkeys([*found.notes, *notes, *(note for plan in plans for note in plan.notes)]))
     n_done = 0
     if box is not None and not dry_run:
         with progress.task("ingesting", total=sum(len(j.plans) for j in jobs if not j.is_done), unit="runs") as bar:
@@ -191,9 +158,12 @@ def ingest(
                 if not job.is_done:
                     n_done += job.n_missing
                     warnings += nodes.ingest_subject(job, box, overwrite=overwrite, bar=bar)
-        found_rows = [nodes.describe_subject(job, box) for job in jobs]
+        found_rows = [describe_subject(job, box) for job in jobs]
+        if options.between_subjects:
+            told = write_between(box, dataset, jobs, overwrite=overwrite)
+            warnings += [] if told is None else [told]
     else:
-        found_rows = [nodes.describe_subject(job, box) for job in jobs if job.is_done and box is not None]
+        found_rows = [describe_subject(job, box) for job in jobs if job.is_done and box is not None]
         n_done = sum(job.n_missing for job in jobs)
     warnings = list(dict.fromkeys([*warnings, *(note for row in found_rows for note in row.notes)]))
     for warning in warnings:
@@ -226,26 +196,15 @@ def _check_dataset_name(dataset: str) -> None:
         raise InvalidValueError(error.message, hint="--dataset studyforrest") from None
 
 
-def _plan_runs(
-    sources: Sequence[RunSource], stimulus_map: Path | None, *, drop_volumes: int, tr_s: float | None
-) -> list[RunPlan]:
-    from brainsim.datasets.preparing import check_together, plan_run
-    from brainsim.datasets.stimulus_map import find_showing, read_stimulus_map
-
-    shown: dict[tuple[str, str], Showing] | None = None
-    if stimulus_map is not None:
-        shown = read_stimulus_map(Path(stimulus_map))
-    plans = [plan_run(s, find_showing(shown, s), drop_volumes=drop_volumes, tr_s=tr_s) for s in sources]
-    check_together(plans)
-    return plans
-
-
 def _describe_plan(job: SubjectJob) -> list[dict[str, Any]]:
     return [
         {
             "node": node,
             "source": plan.source.where,
             "n_volumes": plan.n_volumes,
+            "first_volume": plan.first,
+            "n_trs": plan.n_trs,
+            "n_repeats": 1 + len(plan.repeats),
             "tr_s": plan.tr_s,
             "stimulus": plan.showing.stimulus,
             "start_s": plan.start_s,

@@ -6,25 +6,30 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from brainsim.commands.ingest_writing import write_run, write_targets
 from brainsim.core.errors import InputFileError, InvalidValueError
 from brainsim.core.progress import Task
 from brainsim.core.provenance import digest, digest_file
 from brainsim.core.resources import memory_free_bytes
+from brainsim.datasets.alignment import RunPlan, find_repeats
+from brainsim.datasets.ceilings import ceiling_of_means
 from brainsim.datasets.cleaning import CleaningOptions
 from brainsim.datasets.groupings import Grouping
-from brainsim.datasets.preparing import RunPlan, find_varying, prepare_run
+from brainsim.datasets.preparing import find_varying, measure_repeats, prepare_run
+from brainsim.datasets.rois import RoiLabels
 from brainsim.datasets.runs import Run
-from brainsim.datasets.targets import RoiLabels, Targets, choose_targets
+from brainsim.datasets.structures import describe_structures
+from brainsim.datasets.targets import Targets, choose_targets
 from brainsim.store import Store
 
 # Raised when the same files and options would give other numbers: nodes of older versions are then made anew.
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 # Clean runs of a subject wait in memory until all are checked, up to this part of what is free; then on disk.
 MEMORY_PART = 0.25
 
@@ -40,6 +45,10 @@ class Origin:
     mask : Path, optional
     cleaning : CleaningOptions
     format : str
+    resample : bool
+        Whether mask and labels may be on another grid.
+    select : tuple of (str, float), optional
+        Array of the targets' node, and what it must exceed for a target to stay.
     """
 
     rois: RoiLabels | None
@@ -47,6 +56,8 @@ class Origin:
     mask: Path | None
     cleaning: CleaningOptions
     format: str
+    resample: bool = False
+    select: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,18 +112,6 @@ class SubjectJob:
         return len(self.missing)
 
 
-@dataclass(frozen=True)
-class SubjectRow:
-    """What the store holds of a subject; counts are of targets."""
-
-    subject: str
-    n_targets: int
-    rois: dict[str, int]
-    streams: dict[str, int]
-    runs: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = field(default=())
-
-
 def open_store(path: Path, *, dry_run: bool) -> Store | None:
     """Open the store for writing; in a dry run for reading, None where there is none."""
     if not dry_run:
@@ -162,9 +161,13 @@ def ingest_subject(job: SubjectJob, store: Store, *, overwrite: bool, bar: Task)
         rois=origin.rois,
         grouping=origin.grouping,
         varying=varying,
+        resample=origin.resample,
     )
+    measured, ceilings = _measure_ceilings(job, targets)
+    if origin.select is not None:
+        targets, measured = _select(job, targets, measured)
     todo = [(n, k, p) for n, k, p in zip(job.run_nodes, job.run_keys, job.plans, strict=True) if n in job.missing]
-    n_bytes = sum(plan.n_volumes for _, _, plan in todo) * targets.n_targets * 4
+    n_bytes = sum(plan.n_trs for _, _, plan in todo) * targets.n_targets * 4
     with ExitStack() as stack:
         folder = None
         if n_bytes > MEMORY_PART * memory_free_bytes():
@@ -176,46 +179,86 @@ def ingest_subject(job: SubjectJob, store: Store, *, overwrite: bool, bar: Task)
             bar.advance()
         warnings = _clear_old(job, store, overwrite=overwrite)
         for (node, key, plan), (run, notes) in zip(todo, ready, strict=True):
-            _write_run(store, node, key, plan, run, job, notes)
+            write_run(store, node, key, plan, run, job, notes)
         if job.targets_node in job.missing:
-            _write_targets(store, job, targets)
+            write_targets(store, job, targets, measured, ceilings)
     return warnings
 
 
-def describe_subject(job: SubjectJob, store: Store) -> SubjectRow:
-    """Return what the store holds of a subject, from the attributes of its nodes."""
-    targets = store.info(job.targets_node).attributes
-    runs: list[dict[str, Any]] = []
-    notes = list(targets["notes"])
-    for node in job.run_nodes:
-        info = store.info(node)
-        notes += info.attributes["notes"]
-        a, (n_trs, n_targets) = info.attributes, info.arrays["values"][0]
-        runs.append(
-            {
-                "subject": a["subject"],
-                "run": a["run"],
-                "stimulus": a["stimulus"],
-                "n_trs": n_trs,
-                "start_s": a["start_s"],
-                "n_targets": n_targets,
-                "n_masked": sum(a["masked"].values()),
-                **a["qc"],
-                "masked": a["masked"],
-            }
+def _repeat_groups(plans: Sequence[RunPlan]) -> list[list[RunPlan]]:
+    """Return the viewings of each stimulus of a subject, averaged or not."""
+    return [[one for k in group for one in (plans[k], *plans[k].repeats)] for group in find_repeats(plans)]
+
+
+def _measure_ceilings(job: SubjectJob, targets: Targets) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return what repeats tell of each target, by the names of arrays, and what each is a ceiling of.
+
+    `ceiling` is only written where it is that of the very data that are stored: results are divided by it.
+    """
+    groups = _repeat_groups(job.plans)
+    counts = [len(group) for group in groups]
+    if max(counts) < 2:
+        return {}, {}
+    statistics, _ = measure_repeats(groups, targets, job.origin.cleaning)
+    explainable = statistics.explainable
+    measured = {"explainable_variance": explainable, "reliability": statistics.reliability}
+    shown = sum(count > 1 for count in counts)
+    told = {
+        "explainable_variance": f"R2 of single viewings, from {shown} stimuli that were shown "
+        f"{min(count for count in counts if count > 1)} to {max(counts)} times",
+        "reliability": "no R2: correlation of the means of odd and even viewings",
+    }
+    if all(plan.repeats for plan in job.plans) and len(set(counts)) == 1:
+        measured["ceiling"] = ceiling_of_means(explainable, counts[0])
+        told["ceiling"] = f"R2 of means of {counts[0]} viewings, which all runs are"
+    elif min(counts) > 1 and not any(plan.repeats for plan in job.plans):
+        measured["ceiling"] = ceiling_of_means(explainable, 1)
+        told["ceiling"] = "R2 of single viewings, which all runs are"
+    return measured, told
+
+
+def _select(
+    job: SubjectJob, targets: Targets, measured: dict[str, np.ndarray]
+) -> tuple[Targets, dict[str, np.ndarray]]:
+    """Keep the targets whose repeats agree enough.
+
+    Raises
+    ------
+    InvalidValueError
+        Nothing was repeated, or no target is left.
+    """
+    assert job.origin.select is not None
+    name, threshold = job.origin.select
+    if name not in measured:
+        raise InvalidValueError(
+            f"targets are to be selected by {name}, and {job.subject} saw no stimulus twice at the same times.",
+            hint="--select all; a stimulus map says which runs are repeats",
         )
-    return SubjectRow(
-        subject=job.subject,
-        n_targets=int(targets["n_targets"]),
-        rois=dict(targets["roi_counts"]),
-        streams=dict(targets["stream_counts"]),
-        runs=tuple(runs),
-        notes=tuple(notes),
+    stays = np.nan_to_num(measured[name], nan=-np.inf) > threshold
+    if not stays.any():
+        raise InvalidValueError(
+            f"none of the {targets.n_targets} targets of {job.subject} has {name} above {threshold:g}; the highest is "
+            f"{np.nanmax(measured[name]):.3g}.",
+            hint="a lower threshold in --select",
+        )
+    note = f"{job.subject}: {int(stays.sum())} of {targets.n_targets} targets have {name} above {threshold:g}."
+    kept = replace(
+        targets,
+        places=targets.places[stays],
+        membership=targets.membership[:, stays],
+        notes=(*targets.notes, note),
     )
+    return kept, {key: values[stays] for key, values in measured.items()}
 
 
 def _digest_files(plans: Sequence[RunPlan]) -> dict[Path, str]:
-    paths = [path for plan in plans for path in (plan.source.path, plan.source.confounds) if path is not None]
+    paths = [
+        path
+        for joined in plans
+        for plan in (joined, *joined.repeats)
+        for path in (plan.source.path, plan.source.confounds, *plan.source.beside)
+        if path is not None
+    ]
     try:
         return {path: digest_file(path) for path in dict.fromkeys(paths)}
     except OSError as error:
@@ -224,7 +267,7 @@ def _digest_files(plans: Sequence[RunPlan]) -> dict[Path, str]:
 
 def _check_copies(plans: Sequence[RunPlan], file_digests: Mapping[Path, str]) -> None:
     seen: dict[tuple[str, str], RunPlan] = {}
-    for plan in plans:
+    for plan in (one for joined in plans for one in (joined, *joined.repeats)):
         twin = seen.setdefault((file_digests[plan.source.path], plan.source.item), plan)
         if twin is not plan:
             raise InputFileError(
@@ -246,18 +289,39 @@ def _make_targets_key(plans: Sequence[RunPlan], origin: Origin, file_digests: Ma
         "rois": None,
         "streams": None if origin.grouping is None else dict(origin.grouping.streams),
     }
+    if plans[0].grid.structures:
+        arrays, record = describe_structures(plans[0].grid)
+        key["structures"] = {**record, "index": hashlib.sha256(arrays["place_index"].tobytes()).hexdigest()}
     if rois is not None:
         names = {str(label): name for label, name in rois.names.items()}
         labels = hashlib.sha256(np.ascontiguousarray(rois.labels, dtype=np.int64).tobytes()).hexdigest()
         key["rois"] = {"labels": labels, "names": names}
+    if origin.resample:
+        key["resample"] = True
+    if any(len(group) > 1 for group in _repeat_groups(plans)):
+        viewings = [[_viewing(one, file_digests) for one in group] for group in _repeat_groups(plans)]
+        key["repeats"] = {"viewings": viewings, "cleaning": origin.cleaning.describe(), "select": origin.select}
     if _runs_decide(plans, origin):
         key["runs"] = [[file_digests[plan.source.path], plan.source.item] for plan in plans]
     return key
 
 
+def _viewing(plan: RunPlan, file_digests: Mapping[Path, str]) -> list[Any]:
+    source = plan.source
+    table = None if source.confounds is None else file_digests[source.confounds]
+    return [
+        file_digests[source.path],
+        source.item,
+        [file_digests[p] for p in source.beside],
+        table,
+        plan.first,
+        plan.stop,
+    ]
+
+
 def _runs_decide(plans: Sequence[RunPlan], origin: Origin) -> bool:
     """Return whether the runs say which voxels are targets; of a table every column is one."""
-    return origin.rois is None and origin.mask is None and plans[0].grid.affine is not None
+    return origin.rois is None and origin.mask is None and not plans[0].grid.is_table
 
 
 def _make_run_key(
@@ -268,10 +332,13 @@ def _make_run_key(
         "version": INGEST_VERSION,
         "file": file_digests[source.path],
         "item": source.item,
+        "beside": [file_digests[path] for path in source.beside],
         "confounds_file": None if source.confounds is None else file_digests[source.confounds],
         "cleaning": origin.cleaning.describe(),
         "tr_s": plan.tr_s,
         "start_s": plan.start_s,
+        "volumes": [plan.first, plan.stop],
+        "repeats": [_viewing(repeat, file_digests) for repeat in plan.repeats],
         "stimulus": plan.showing.stimulus,
         "targets": targets_digest,
     }
@@ -317,62 +384,3 @@ def _clear_old(job: SubjectJob, store: Store, *, overwrite: bool) -> list[str]:
         f"{job.dataset} {job.subject}: {', '.join(gone)} had other targets and were removed; ingest them again with "
         "the same mask and ROIs."
     ]
-
-
-def _write_run(
-    store: Store,
-    node: str,
-    key: Mapping[str, Any],
-    plan: RunPlan,
-    run: Run,
-    job: SubjectJob,
-    notes: Sequence[str],
-) -> None:
-    store.write(
-        node,
-        type="bold",
-        key=key,
-        arrays={"values": run.bold, "valid": run.valid.astype(np.uint8)},
-        attributes={
-            "dataset": job.dataset,
-            "subject": run.subject,
-            "run": run.run,
-            "stimulus": run.stimulus,
-            "tr_s": run.tr_s,
-            "start_s": run.start_s,
-            "cleaning": job.origin.cleaning.describe(),
-            "qc": dict(run.quality),
-            "masked": dict(run.masked),
-            "source": plan.source.where,
-            "confounds_source": None if plan.source.confounds is None else str(plan.source.confounds),
-            "format": job.origin.format,
-            "notes": list(notes),
-        },
-    )
-
-
-def _write_targets(store: Store, job: SubjectJob, targets: Targets) -> None:
-    grid = targets.grid
-    origin = job.origin
-    store.write(
-        job.targets_node,
-        type="targets",
-        key=job.targets_key,
-        arrays={"ijk": targets.ijk, "membership": targets.membership},
-        attributes={
-            "dataset": job.dataset,
-            "subject": job.subject,
-            "roi_names": list(targets.roi_names),
-            "streams": {stream: list(rois) for stream, rois in targets.streams.items()},
-            "roi_counts": targets.count_rois(),
-            "stream_counts": targets.count_streams(),
-            "affine": grid.affine,
-            "volume_shape": None if grid.affine is None else list(grid.shape),
-            "space": job.plans[0].source.space,
-            "n_targets": targets.n_targets,
-            "rois_source": None if origin.rois is None else str(origin.rois.path),
-            "mask_source": None if origin.mask is None else str(origin.mask),
-            "grouping": None if origin.grouping is None else origin.grouping.name,
-            "notes": list(targets.notes),
-        },
-    )

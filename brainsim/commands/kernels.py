@@ -15,6 +15,7 @@ from brainsim.core.timing import average_matrix
 
 if TYPE_CHECKING:
     from brainsim.commands.encoding_data import RunTiming, SubjectGroup
+    from brainsim.core.runs import RunLayout
     from brainsim.features.bands import Band, LayerSource
     from brainsim.store import Store
 
@@ -163,13 +164,60 @@ def _write(
     )
 
 
-class StoredKernels(Sequence[np.ndarray]):
-    """Kernels that are read from the store when a candidate mixes them, as many kept in memory as its bytes allow."""
+def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:
+    """Return the kernel of some rows as if the others had not been measured, but for delays, which saw their features.
 
-    def __init__(self, store: Store, paths: Sequence[str]) -> None:
+    A kernel that is centred within runs differs from the one of features centred over the rows that are kept by numbers
+    that are the same in a run's rows, or columns: centring the rest anew takes them away, exactly.
+
+    Parameters
+    ----------
+    K : ndarray of float32, (n_rows, n_rows)
+        Centred within runs.
+    rows : ndarray of int64, (n_kept,)
+        Rows that are kept, increasing.
+    layout : RunLayout
+        Of these.
+
+    Returns
+    -------
+    ndarray of float32, (n_kept, n_kept)
+        Mean diagonal of 1, as all kernels have.
+    """
+    kept = K[np.ix_(rows, rows)].astype(np.float64)
+    for run in layout.slices:
+        kept[run] -= kept[run].mean(axis=0)
+    for run in layout.slices:
+        kept[:, run] -= kept[:, run].mean(axis=1, keepdims=True)
+    return np.asarray(kept / np.diag(kept).mean(), dtype=np.float32)
+
+
+class StoredKernels(Sequence[np.ndarray]):
+    """Kernels that are read from the store when a candidate mixes them, as many kept in memory as its bytes allow.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    paths : sequence of str
+        Their nodes.
+    rows : ndarray of int64, (n_kept,), optional
+        The only rows that take part; kernels are then centred anew, within the runs of `layout`.
+    layout : RunLayout, optional
+        Rows of each run that take part.
+    """
+
+    def __init__(
+        self, store: Store, paths: Sequence[str], *, rows: np.ndarray | None = None, layout: RunLayout | None = None
+    ) -> None:
         self._paths = list(paths)
         n_bytes = 4 * int(store.info(paths[0]).arrays["K"][0][0]) ** 2 if paths else 1
-        self._read = lru_cache(maxsize=max(1, KERNEL_CACHE_BYTES // n_bytes))(lambda path: store.read(path, "K"))
+
+        def read(path: str) -> np.ndarray:
+            K = store.read(path, "K")
+            return K if rows is None or layout is None else keep_rows(K, rows, layout)
+
+        self._read = lru_cache(maxsize=max(1, KERNEL_CACHE_BYTES // n_bytes))(read)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -73,7 +73,12 @@ def first_showings(group: SubjectGroup) -> tuple[SubjectGroup, list[list[int]]]:
             "of noise need every stimulus at least twice, at the same times.",
             hint="--distance correlation or euclidean",
         )
-    shown = tuple(group.timing[runs[0]] for runs in places.values())
+    # A TR that one showing lacks is no pattern with repeats.
+    lacking = [sorted({row for run in runs for row in group.timing[run].left_out}) for runs in places.values()]
+    shown = tuple(
+        replace(group.timing[runs[0]], left_out=tuple(rows))
+        for runs, rows in zip(places.values(), lacking, strict=True)
+    )
     return replace(group, timing=shown), list(places.values())
 
 
@@ -106,6 +111,7 @@ def group_rdms(
         pairs=settings.pairs,
         min_lag_s=settings.min_lag_s,
         trim_s=settings.trim_s,
+        left_out=[t.left_out for t in shown.timing],
     )
     # Models have no noise: where the brain's distances are squared and in units of it, theirs are squared.
     of_models = "sqeuclidean" if settings.distance in REPEAT_DISTANCES else settings.distance

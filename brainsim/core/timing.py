@@ -81,7 +81,7 @@ def average_matrix(time_s: np.ndarray, grid: TrGrid, *, what: str = "clips") -> 
             f"{len(empty)} of {grid.n_trs} TRs have no {what} (first: TR {empty[0]}, ending at "
             f"{grid.start_s + (empty[0] + 1) * grid.tr_s:.3f} s of the stimulus; {what} end between "
             f"{np.min(time_s):.3f} and {np.max(time_s):.3f} s).",
-            hint=f"extract with --step-s {grid.tr_s:g} or less, or trim the run (ingest --drop-volumes, --n-trs)",
+            hint=f"extract with --step-s {grid.tr_s:g} or less, or cut the run (ingest --drop-volumes, --stimulus-map)",
         )
     averages: np.ndarray = (weights / counts[:, None]).astype(np.float32)
     return averages

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from importlib import import_module, metadata
 from pathlib import Path
 
 from brainsim.core.checks import check_node_name
-from brainsim.core.errors import InputFileError
-from brainsim.core.registry import Registry
+from brainsim.core.errors import InputFileError, UnknownNameError
+from brainsim.core.registry import Registry, suggest
 from brainsim.datasets import formats
 from brainsim.datasets.dataset_format import DatasetFormat
 from brainsim.datasets.runs import FoundRuns, RunSource, Selection, choose_subjects, natural_order
@@ -51,6 +52,7 @@ def find_runs(paths: Sequence[Path], *, format: str, selection: Selection) -> tu
     found = chosen.find(paths, selection)
     subjects = choose_subjects(found.subjects, selection.subjects, where=paths[0])
     runs = [run for run in found.runs if run.subject in subjects]
+    runs = _choose_runs(runs, selection.run, where=paths[0])
     for run in runs:
         check_node_name(run.subject, what=f"the subject of {run.where}")
         check_node_name(run.run, what=f"the run label of {run.where}")
@@ -69,6 +71,20 @@ def recognise(paths: Sequence[Path]) -> DatasetFormat:
     raise InputFileError(
         f"{shown} holds no runs in a known format; known: {known}.", hint="--format NAME takes one without guessing"
     )
+
+
+def _choose_runs(runs: Sequence[RunSource], wanted: str | None, *, where: Path) -> list[RunSource]:
+    """Return the runs whose label ends in the one wanted, which may be a pattern."""
+    if wanted is None:
+        return list(runs)
+    pattern = "run-" + wanted.removeprefix("run-").lstrip("0")
+    chosen = [run for run in runs if any(fnmatchcase(word, pattern) for word in (run.run, run.run.split("_")[-1]))]
+    if not chosen:
+        labels = list(dict.fromkeys(run.run for run in runs))
+        raise UnknownNameError(
+            f"no {pattern} in {where}; {suggest(pattern, labels)}", hint="--run 1, or a pattern such as --run '[1-4]'"
+        )
+    return chosen
 
 
 def _check_distinct(runs: Sequence[RunSource]) -> None:

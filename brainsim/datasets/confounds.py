@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -40,12 +40,15 @@ class Confounds:
         Framewise displacement; NaN where the file says n/a.
     filled : tuple of str
         Columns whose first row was missing and became 0.
+    extra : mapping of str to ndarray of float64, (n_trs,)
+        Columns that are read and not regressed out.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
     displacement_mm: np.ndarray | None = None
     filled: tuple[str, ...] = ()
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def parse_strategy(confounds: str) -> tuple[str, ...]:
@@ -65,7 +68,9 @@ def parse_strategy(confounds: str) -> tuple[str, ...]:
     return words
 
 
-def read_confounds(path: Path | None, strategy: Sequence[str], *, n_trs: int, where: str) -> Confounds:
+def read_confounds(
+    path: Path | None, strategy: Sequence[str], *, n_trs: int, where: str, extra: Sequence[str] = ()
+) -> Confounds:
     """Read the regressors of one run.
 
     Parameters
@@ -78,6 +83,8 @@ def read_confounds(path: Path | None, strategy: Sequence[str], *, n_trs: int, wh
         Number of volumes of the run, before any is dropped.
     where : str
         The run's file, for errors.
+    extra : sequence of str
+        Columns that are read beside; a pattern may match none.
 
     Returns
     -------
@@ -92,12 +99,13 @@ def read_confounds(path: Path | None, strategy: Sequence[str], *, n_trs: int, wh
     UnknownNameError
         For a column that is not there.
     """
-    wanted = tuple(strategy) != ("none",)
+    asked = [word for word in strategy if word != "none"] + list(extra)
+    wanted = bool(asked)
     if path is None:
         if wanted:
             raise InputFileError(
-                f"no confounds table beside {where}, and confounds {','.join(strategy)} are asked for.",
-                hint="name it like the run, ending in _desc-confounds_timeseries.tsv; or --confounds none",
+                f"no confounds table beside {where}, and confounds {','.join(asked)} are asked for.",
+                hint="name it like the run, ending in _desc-confounds_timeseries.tsv; or --confounds none --scrub none",
             )
         return Confounds(np.empty((n_trs, 0)), ())
     values, header = read_text_table(check_file(path, what="confounds table"))
@@ -127,7 +135,8 @@ def read_confounds(path: Path | None, strategy: Sequence[str], *, n_trs: int, wh
             f"{names[column]!r}, row {row + 1}); only a first row may be n/a.",
             hint="choose other columns with --confounds",
         )
-    return Confounds(matrix, names, columns.get(DISPLACEMENT), filled)
+    beside = {name: columns[name] for word in extra for name in _extra_names(columns, word, path)}
+    return Confounds(matrix, names, columns.get(DISPLACEMENT), filled, beside)
 
 
 def _choose_columns(
@@ -159,6 +168,12 @@ def _matching_names(columns: Mapping[str, np.ndarray], word: str, path: Path) ->
             hint=f"head -1 {path} lists its columns",
         )
     return found
+
+
+def _extra_names(columns: Mapping[str, np.ndarray], word: str, path: Path) -> list[str]:
+    is_pattern = any(sign in word for sign in "*?[")
+    found = [name for name in columns if fnmatchcase(name, OLD_NAMES.get(word, word))]
+    return found if is_pattern or found else _matching_names(columns, word, path)
 
 
 def _motion_names(columns: Mapping[str, np.ndarray], expanded: bool, path: Path) -> list[str]:

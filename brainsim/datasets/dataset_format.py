@@ -26,6 +26,8 @@ class DatasetFormat:
         `find_runs`.
     rank : int
         Formats with a lower rank are asked first by "auto".
+    is_betas : bool
+        Whether rows are stimuli, not TRs: nothing is filtered over them.
     """
 
     name: str
@@ -33,3 +35,4 @@ class DatasetFormat:
     recognises: Callable[[Sequence[Path]], bool]
     find: Callable[[Sequence[Path], Selection], FoundRuns]
     rank: int = 50
+    is_betas: bool = False

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from brainsim.datasets.runs import plain_number
 
-IMAGE_ENDINGS = (".nii.gz", ".nii")
+VOLUME_ENDINGS = (".nii.gz", ".nii")
+SERIES_ENDINGS = (".dtseries.nii", ".func.gii", ".L.func.gii", ".R.func.gii")
 # What tells one measured run from another; the others (space, desc, res, den) tell versions of the same run apart.
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
 # fMRIPrep before 1.2 put these words at the end of a name, after the suffix: …_bold_space-T1w_preproc.nii.gz

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainsim.core.errors import InvalidValueError
 from brainsim.datasets.runs import Selection
 
 _RUN = re.compile(r"(?:^|[_.-])run-?0*(\d+)(?=$|[_.-])", re.IGNORECASE)
@@ -42,6 +43,23 @@ def name_runs(files: Sequence[tuple[Path, str]], selection: Selection) -> list[t
         else:
             labels.append((subject, _as_label(item or path.name.split(".")[0])))
     return labels
+
+
+def refuse_entities(selection: Selection, format: str) -> None:
+    """Raise where files are to be chosen by BIDS entities that the names of a format do not have.
+
+    Raises
+    ------
+    InvalidValueError
+        For the first of them.
+    """
+    for option in ("session", "task", "space", "desc"):
+        value = getattr(selection, option)
+        if value is not None:
+            raise InvalidValueError(
+                f"{option} is {value!r}, and format {format} takes the files as they are named.",
+                hint="name the files that are wanted, or --format bids",
+            )
 
 
 def _find_run(path: Path, item: str) -> str | None:

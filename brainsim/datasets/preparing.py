@@ -1,153 +1,27 @@
-"""Turn a run's source into a clean run: time checked, confounds read, values cleaned and measured."""
+"""Turn a run's source into a clean run: confounds read, TRs scrubbed, values cleaned and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from brainsim.core.errors import AlignmentError, InputFileError, InvalidValueError
+from brainsim.core.errors import InvalidValueError
+from brainsim.datasets.alignment import RunPlan
+from brainsim.datasets.ceilings import RepeatStatistics
 from brainsim.datasets.cleaning import MASK_REASONS, CleaningOptions, clean_signals, make_basis, make_drifts
 from brainsim.datasets.confounds import read_confounds
-from brainsim.datasets.quality import measure_quality
-from brainsim.datasets.runs import Grid, Run, RunSource, check_same_grid
-from brainsim.datasets.stimulus_map import Showing
+from brainsim.datasets.quality import find_outliers, measure_quality
+from brainsim.datasets.runs import Run, RunSource
+from brainsim.datasets.scrubbing import find_scrubbed, scrub_columns
 from brainsim.datasets.targets import Targets
+from brainsim.datasets.volumes import VolumeSignal
 
-# Two accounts of a TR that differ by less are the same: 0.05 s over a run of 500 TRs.
-SAME_TR_S = 1e-4
-SHORTEST_TR_S, LONGEST_TR_S = 0.05, 60.0
 # A run with more than this part of its targets masked is told: something is wrong with it, or with the mask.
 MANY_MASKED = 0.2
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """A run whose header agrees with everything said about it.
-
-    Parameters
-    ----------
-    source : RunSource
-    grid : Grid
-    n_volumes : int
-        In the file, before any is dropped.
-    tr_s : float
-        Seconds.
-    showing : Showing
-        What was shown.
-    start_s : float
-        Stimulus time at which the first volume that is kept begins, seconds.
-    notes : tuple of str
-        What a user should know.
-    """
-
-    source: RunSource
-    grid: Grid
-    n_volumes: int
-    tr_s: float
-    showing: Showing
-    start_s: float
-    notes: tuple[str, ...] = ()
-
-
-def plan_run(source: RunSource, showing: Showing, *, drop_volumes: int, tr_s: float | None) -> RunPlan:
-    """Open a run and check its time.
-
-    Parameters
-    ----------
-    source : RunSource
-    showing : Showing
-        What was shown in it.
-    drop_volumes : int
-        Volumes left out at the beginning.
-    tr_s : float, optional
-        The user's account of the TR, seconds.
-
-    Raises
-    ------
-    InputFileError
-        A file that cannot be opened.
-    AlignmentError
-        Accounts of the TR that differ.
-    InvalidValueError
-        No TR, an impossible one, or a run that is too short.
-    """
-    signal = source.open()
-    tr, notes = resolve_tr(source, header_tr_s=signal.tr_s, tr_s=tr_s)
-    if signal.n_trs - drop_volumes < 2:
-        raise InvalidValueError(
-            f"{source.where} has {signal.n_trs} volumes, and {drop_volumes} are dropped; at least 2 must be left.",
-            hint="a smaller --drop-volumes, or leave the run out",
-        )
-    start_s = showing.start_s(drop_volumes=drop_volumes, tr_s=tr)
-    return RunPlan(source, signal.grid, signal.n_trs, tr, showing, start_s, notes)
-
-
-def resolve_tr(source: RunSource, *, header_tr_s: float | None, tr_s: float | None) -> tuple[float, tuple[str, ...]]:
-    """Return the TR in seconds on which header, sidecar and option agree, the option's digits before the others'.
-
-    Raises
-    ------
-    AlignmentError
-        Where two differ: both are shown.
-    InvalidValueError
-        Where there is none, or one is no possible TR.
-    """
-    said = [("--tr-s", tr_s)]
-    if "RepetitionTime" in source.sidecar:
-        value = source.sidecar["RepetitionTime"]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputFileError(
-                f"RepetitionTime in {source.sidecar_path} is {value!r}; seconds are wanted.",
-                hint="write it as a number",
-            )
-        said.append((f"the sidecar {source.sidecar_path}", float(value)))
-    said.append((f"the header of {source.where}", header_tr_s))
-    known = [(who, value) for who, value in said if value is not None]
-    if not known:
-        raise InvalidValueError(
-            f"the TR of {source.where} is unknown: its header has none (0), and no sidecar has RepetitionTime.",
-            hint="--tr-s SECONDS",
-        )
-    for who, value in known:
-        if not SHORTEST_TR_S <= value <= LONGEST_TR_S:
-            unit = f"; it looks like milliseconds ({value / 1000:g} s)" if 100 <= value <= 20000 else ""
-            raise InvalidValueError(
-                f"TR by {who} is {value:g} s{unit}; it must lie between {SHORTEST_TR_S:g} and {LONGEST_TR_S:g} s.",
-                hint="mend it there (seconds); --tr-s alone cannot overrule it",
-            )
-    (first, tr), *others = known
-    for who, value in others:
-        if abs(value - tr) > SAME_TR_S:
-            raise AlignmentError(
-                f"TR is {tr:g} s by {first}, and {value:g} s by {who}; they must agree.",
-                hint="find out which is right, and mend the other",
-            )
-    lacking = source.sidecar_path is not None and "RepetitionTime" in source.sidecar and header_tr_s is None
-    return tr, ((f"TR {tr:g} s is the sidecar's; headers have none.",) if lacking else ())
-
-
-def check_together(plans: Sequence[RunPlan]) -> None:
-    """Check that the runs of a dataset have one TR, and those of each subject one grid.
-
-    Raises
-    ------
-    AlignmentError
-        Both are shown.
-    """
-    first = plans[0]
-    for plan in plans[1:]:
-        if abs(plan.tr_s - first.tr_s) > SAME_TR_S:
-            raise AlignmentError(
-                f"TR is {first.tr_s:g} s in {first.source.where}, and {plan.tr_s:g} s in {plan.source.where}; "
-                "a dataset has one TR.",
-                hint="ingest them as two datasets, each with its own --dataset name",
-            )
-    for subject in dict.fromkeys(plan.source.subject for plan in plans):
-        own = [plan for plan in plans if plan.source.subject == subject]
-        for plan in own[1:]:
-            check_same_grid(own[0].grid, plan.grid, what=own[0].source.where, other_what=plan.source.where)
+# A run of which scrubbing leaves less than half says little, and its drifts cannot be told from what is left.
+MOST_SCRUBBED = 0.5
 
 
 def find_varying(plans: Sequence[RunPlan]) -> np.ndarray:
@@ -159,7 +33,59 @@ def find_varying(plans: Sequence[RunPlan]) -> np.ndarray:
 
 
 def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tuple[Run, tuple[str, ...]]:
-    """Read, clean and measure a run.
+    """Read, clean and measure a run; of repeats each, and average them.
+
+    The mean of z-scored repeats is z-scored again; a TR is scrubbed where it is in any of them, a target masked
+    likewise.
+    """
+    run, notes = prepare_one(plan, targets, options)
+    if not plan.repeats:
+        return run, notes
+    total = run.bold.astype(np.float64)
+    others = []
+    for repeat in plan.repeats:
+        other, told = prepare_one(repeat, targets, options)
+        total += other.bold
+        notes += told
+        others.append(replace(other, bold=np.empty((0, 0), np.float32)))
+    everyone = [run, *others]
+    valid = np.logical_and.reduce([one.valid for one in everyone])
+    masks = [one.scrubbed for one in everyone if one.scrubbed is not None]
+    scrubbed = np.logical_or.reduce(masks) if masks else None
+    mean = total / len(everyone)
+    if scrubbed is not None:
+        mean[scrubbed] = np.where(valid, 0.0, np.nan)
+    if options.standardize == "zscore":
+        kept = slice(None) if scrubbed is None else ~scrubbed
+        mean[kept] -= mean[kept].mean(axis=0)
+        mean[kept] /= mean[kept].std(axis=0)
+    mean[:, ~valid] = np.nan
+    joined = replace(
+        run,
+        bold=mean.astype(np.float32),
+        valid=valid,
+        scrubbed=scrubbed,
+        masked={**{reason: max(one.masked[reason] for one in everyone) for reason in run.masked}},
+        quality=_mean_quality([one.quality for one in everyone]),
+        traces={name: np.mean([one.traces[name] for one in everyone], axis=0) for name in run.traces},
+    )
+    return joined, tuple(dict.fromkeys(notes))
+
+
+def _mean_quality(figures: Sequence[Mapping[str, float | int | None]]) -> dict[str, float | int | None]:
+    """Return means of figures over repeats, and the largest of counts."""
+    mean: dict[str, float | int | None] = {}
+    for name, first in figures[0].items():
+        known = [value for one in figures if (value := one[name]) is not None]
+        if isinstance(first, int):
+            mean[name] = max(int(value) for value in known)
+        else:
+            mean[name] = float(np.mean(known)) if known else None
+    return mean
+
+
+def prepare_one(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tuple[Run, tuple[str, ...]]:
+    """Read, clean and measure a single run.
 
     Parameters
     ----------
@@ -184,12 +110,27 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         A run without a usable target.
     """
     source = plan.source
-    confounds = read_confounds(source.confounds, options.confounds, n_trs=plan.n_volumes, where=source.where)
-    kept = slice(options.drop_volumes, None)
-    raw = source.open().read(targets.places)[kept]  # (n_trs, n_targets)
-    drifts = make_drifts(len(raw), tr_s=plan.tr_s, high_pass_s=options.high_pass_s)
-    basis = make_basis(confounds.values[kept], drifts, where=source.where)
-    cleaned = clean_signals(raw, basis, standardize=options.standardize)
+    confounds = read_confounds(
+        source.confounds,
+        options.confounds,
+        n_trs=plan.n_volumes,
+        where=source.where,
+        extra=scrub_columns(options.scrub),
+    )
+    rows = slice(plan.first, plan.stop)
+    raw = _read(source, targets.places, options)[rows]  # (n_trs, n_targets)
+    drifts = make_drifts(len(raw), tr_s=plan.tr_s, high_pass_s=options.high_pass_s, detrend=options.detrend)
+    scrubbed = find_scrubbed(confounds, options.scrub, where=source.where)[rows]
+    if scrubbed.mean() > MOST_SCRUBBED:
+        raise InvalidValueError(
+            f"scrubbing ({','.join(options.scrub)}) takes {int(scrubbed.sum())} of {len(raw)} TRs of {source.where}; "
+            f"at "
+            f"most {MOST_SCRUBBED:.0%} may go.",
+            hint="a milder --scrub, or leave the run out",
+        )
+    kept = ~scrubbed if scrubbed.any() else None
+    basis = make_basis(confounds.values[rows], drifts, where=source.where, kept=kept)
+    cleaned = clean_signals(raw, basis, standardize=options.standardize, kept=kept, out=raw)
     masked = {reason: int(where.sum()) for reason, where in cleaned.masked.items()}
     if not cleaned.valid.any():
         raise InvalidValueError(
@@ -205,7 +146,13 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         )
     if confounds.filled:
         notes.append(f"confounds without a first value (n/a) have 0 there: {', '.join(confounds.filled)}.")
-    displacement = None if confounds.displacement_mm is None else confounds.displacement_mm[kept]
+    if scrubbed.any():
+        notes.append(
+            f"{source.subject} {source.run}: {int(scrubbed.sum())} of {len(raw)} TRs are scrubbed; they keep their "
+            f"place "
+            "in time, and take no part in fits."
+        )
+    displacement = None if confounds.displacement_mm is None else confounds.displacement_mm[rows]
     run = Run(
         subject=source.subject,
         run=source.run,
@@ -215,9 +162,55 @@ def prepare_run(plan: RunPlan, targets: Targets, options: CleaningOptions) -> tu
         tr_s=plan.tr_s,
         start_s=plan.start_s,
         masked=masked,
-        quality=measure_quality(raw, cleaned, displacement_mm=displacement),
+        quality=measure_quality(cleaned, displacement_mm=displacement),
+        scrubbed=scrubbed if options.scrub else None,
+        traces={
+            "dvars": cleaned.dvars.astype(np.float32),
+            "outlier": find_outliers(cleaned.dvars).astype(np.uint8),
+            **({} if displacement is None else {"displacement_mm": displacement.astype(np.float32)}),
+        },
     )
     return run, tuple(notes)
+
+
+def _read(source: RunSource, places: np.ndarray, options: CleaningOptions) -> np.ndarray:
+    signal = source.open()
+    if options.smooth_mm is None:
+        return signal.read(places)
+    if not isinstance(signal, VolumeSignal):
+        raise InvalidValueError(
+            f"smooth_mm is {options.smooth_mm:g}, and {source.where} is no volume; only volumes are smoothed.",
+            hint="smooth surfaces along their mesh first (wb_command -cifti-smoothing, mri_surf2surf)",
+        )
+    return signal.read(places, smooth_mm=options.smooth_mm)
+
+
+def measure_repeats(
+    groups: Sequence[Sequence[RunPlan]], targets: Targets, options: CleaningOptions
+) -> tuple[RepeatStatistics, list[int]]:
+    """Measure what of each target's variance repeats of the same stimulus share.
+
+    Parameters
+    ----------
+    groups : sequence of sequence of RunPlan
+        Viewings of one stimulus each; those of one viewing are passed by.
+    targets : Targets
+    options : CleaningOptions
+
+    Returns
+    -------
+    RepeatStatistics
+    list of int
+        Number of viewings of each group.
+    """
+    statistics = RepeatStatistics(targets.n_targets)
+
+    def viewings(group: Sequence[RunPlan]) -> Iterator[np.ndarray]:
+        for plan in group:
+            yield prepare_one(replace(plan, repeats=()), targets, options)[0].bold
+
+    counts = [statistics.add(viewings(group)) if len(group) > 1 else len(group) for group in groups]
+    return statistics, counts
 
 
 def describe_masked(masked: dict[str, int]) -> str:

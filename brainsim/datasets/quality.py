@@ -10,18 +10,13 @@ from brainsim.datasets.cleaning import Cleaned
 LEAST_TSNR = 1.0
 # fsl_motion_outliers' rule for spikes: the third quartile and 1.5 interquartile ranges.
 OUTLIER_RANGES = 1.5
-_N_AT_ONCE = 4096
 
 
-def measure_quality(
-    raw: np.ndarray, cleaned: Cleaned, *, displacement_mm: np.ndarray | None = None
-) -> dict[str, float | int | None]:
+def measure_quality(cleaned: Cleaned, *, displacement_mm: np.ndarray | None = None) -> dict[str, float | int | None]:
     """Measure one run.
 
     Parameters
     ----------
-    raw : ndarray of float32, (n_trs, n_targets)
-        Before cleaning, dropped volumes left out.
     cleaned : Cleaned
         What `clean_signals` made of it.
     displacement_mm : ndarray, (n_trs,), optional
@@ -37,15 +32,7 @@ def measure_quality(
         third quartile by more than 1.5 interquartile ranges.
     """
     valid = cleaned.valid
-    tsnr = np.full(raw.shape[1], np.nan)
-    change = np.zeros(max(len(raw) - 1, 0))
-    for first in range(0, raw.shape[1], _N_AT_ONCE):
-        columns = first + np.flatnonzero(valid[first : first + _N_AT_ONCE])
-        part = raw[:, columns].astype(np.float64)
-        tsnr[columns] = np.abs(part.mean(axis=0)) / part.std(axis=0)
-        step = np.diff(part, axis=0)
-        change += np.einsum("tv,tv->t", step, step)
-    median = float(np.median(tsnr[valid])) if valid.any() else 0.0
+    median = float(np.median(cleaned.tsnr[valid])) if valid.any() else 0.0
     return {
         "tsnr_median": median if median >= LEAST_TSNR else None,
         "n_constant": int(cleaned.masked["constant"].sum()),
@@ -53,7 +40,7 @@ def measure_quality(
         "n_explained": int(cleaned.masked["explained"].sum()),
         "variance_removed_median": float(np.median(cleaned.variance_removed[valid])) if valid.any() else None,
         "fd_mean": _mean_displacement(displacement_mm),
-        "n_outlier_trs": _count_outliers(np.sqrt(change / max(int(valid.sum()), 1))),
+        "n_outlier_trs": int(find_outliers(cleaned.dvars).sum()),
     }
 
 
@@ -63,8 +50,10 @@ def _mean_displacement(displacement_mm: np.ndarray | None) -> float | None:
     return float(np.mean(displacement_mm[np.isfinite(displacement_mm)]))
 
 
-def _count_outliers(change: np.ndarray) -> int:
-    if len(change) == 0:
-        return 0
-    low, high = np.percentile(change, [25, 75])
-    return int((change > high + OUTLIER_RANGES * (high - low)).sum())
+def find_outliers(dvars: np.ndarray) -> np.ndarray:
+    """Return which TRs differ too much from the one before, bool (n_trs,); the first has none before it."""
+    known = dvars[np.isfinite(dvars)]
+    if len(known) == 0:
+        return np.zeros(len(dvars), bool)
+    low, high = np.percentile(known, [25, 75])
+    return np.asarray(np.nan_to_num(dvars, nan=-np.inf) > high + OUTLIER_RANGES * (high - low))

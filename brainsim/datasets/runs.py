@@ -18,28 +18,66 @@ from brainsim.core.registry import suggest
 SAME_GRID_VOXELS = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A part of a brain that a surface or a list of voxels stands for.
+
+    Parameters
+    ----------
+    name : str
+        As CIFTI calls it: "CIFTI_STRUCTURE_CORTEX_LEFT".
+    index : ndarray of int32, (n_places,) or (n_places, 3)
+        Vertex numbers, or voxel indices.
+    n_vertices : int, optional
+        Vertices of the whole surface; None for voxels.
+    """
+
+    name: str
+    index: np.ndarray
+    n_vertices: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Where targets can lie.
 
     Parameters
     ----------
     shape : tuple of int
-        (x, y, z) of a volume, (n_targets,) of a table.
+        (x, y, z) of a volume, (n_places,) of a table or of structures.
     affine : tuple of tuple of float, optional
-        4 x 4, voxel to millimetres; None for tables.
+        4 x 4, voxel to millimetres; None for tables and structures.
+    structures : tuple of Structure
+        What surfaces and CIFTI files are made of, in order; empty for volumes and tables.
+    voxels : Grid, optional
+        The volume in which the voxels of structures lie.
     """
 
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...] | None = None
+    structures: tuple[Structure, ...] = ()
+    voxels: Grid | None = None
 
     @property
     def n_places(self) -> int:
-        """Number of voxels, or of columns."""
+        """Number of voxels, of columns, or of vertices and voxels."""
         return int(np.prod(self.shape))
+
+    @property
+    def is_table(self) -> bool:
+        """Whether places are columns that lie nowhere in space."""
+        return self.affine is None and not self.structures
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
+        if self.structures:
+            parts = ", ".join(
+                f"{s.name.removeprefix('CIFTI_STRUCTURE_')} {len(s.index)}"
+                + (f" of {s.n_vertices} vertices" if s.n_vertices else " voxels")
+                for s in self.structures[:3]
+            )
+            more = f", and {len(self.structures) - 3} more" if len(self.structures) > 3 else ""
+            return f"{size} places ({parts}{more})"
         if self.affine is None:
             return f"{size} columns"
         rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in self.affine[:3])
@@ -47,9 +85,17 @@ class Grid:
 
 
 def same_grid(one: Grid, other: Grid) -> bool:
-    """Return whether two grids have the same shape and put every voxel at the same place."""
-    if one.shape != other.shape:
+    """Return whether two grids have the same shape and put every voxel, or vertex, at the same place."""
+    if one.shape != other.shape or len(one.structures) != len(other.structures):
         return False
+    if one.structures:
+        if (one.voxels is None) != (other.voxels is None):
+            return False
+        same_voxels = one.voxels is None or other.voxels is None or same_grid(one.voxels, other.voxels)
+        return same_voxels and all(
+            (a.name, a.n_vertices) == (b.name, b.n_vertices) and np.array_equal(a.index, b.index)
+            for a, b in zip(one.structures, other.structures, strict=True)
+        )
     if one.affine is None or other.affine is None:
         return one.affine is other.affine
     ends = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape], indexing="ij")).reshape(len(one.shape), -1)
@@ -118,13 +164,19 @@ class RunSource:
     entities : mapping of str to str
         BIDS entities of its name: {"task": "movie", …}.
     space : str
-        Space of the volume: "native" where none is named; "table" for tables.
+        Space of the values: "native", "surface" or "grayordinates" where none is named; "table" for tables.
     confounds : Path, optional
         Its confounds table.
     sidecar : mapping
         Its JSON metadata.
     sidecar_path : Path, optional
         Where those came from.
+    events : Path, optional
+        Its events table.
+    beside : tuple of Path
+        Further files that hold its values: the other hemisphere.
+    repeat_of : str
+        What the format knows of the stimulus' name, the same for repeats of it; empty where it knows none.
     """
 
     subject: str
@@ -137,6 +189,9 @@ class RunSource:
     confounds: Path | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     sidecar_path: Path | None = None
+    events: Path | None = None
+    beside: tuple[Path, ...] = ()
+    repeat_of: str = ""
 
     @property
     def where(self) -> str:
@@ -156,11 +211,21 @@ class Selection:
         With or without "task-".
     space : str, optional
         With or without "space-"; "native" for files that name none.
+    session, desc : str, optional
+        With or without "ses-" and "desc-".
+    run : str, optional
+        With or without "run-".
+    default_task : str, optional
+        Task that is taken where there are several and none is named.
     """
 
     subjects: Sequence[str] = ()
     task: str | None = None
     space: str | None = None
+    session: str | None = None
+    run: str | None = None
+    desc: str | None = None
+    default_task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +271,10 @@ class Run:
         Reason -> number of targets masked for it.
     quality : mapping
         Quality figures, see `brainsim.datasets.quality`.
+    scrubbed : ndarray of bool, (n_trs,), optional
+        TRs that fits must not see; None where nothing was to be scrubbed.
+    traces : mapping of str to ndarray, (n_trs,)
+        What was measured at every TR: dvars, outlier, displacement_mm.
     """
 
     subject: str
@@ -217,6 +286,8 @@ class Run:
     start_s: float
     masked: Mapping[str, int]
     quality: Mapping[str, float | int | None]
+    scrubbed: np.ndarray | None = None
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def choose_subjects(subjects: Sequence[str], wanted: Sequence[str], *, where: Path) -> tuple[str, ...]:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from brainsim.core.checks import check_file, check_node_name
 from brainsim.core.errors import AlignmentError, InputFileError
+from brainsim.core.timing import SAME_TIME_S
 from brainsim.datasets.runs import RunSource, plain_number
 
-COLUMNS = ("run", "stimulus", "onset_s", "offset_s")
+COLUMNS = ("run", "stimulus", "onset_s", "offset_s", "duration_s", "tr_s", "n_volumes", "film", "film_start_s")
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,38 @@ class Showing:
         Seconds into the run, from its first volume, at which the stimulus begins.
     offset_s : float
         Seconds into the stimulus file at which it was begun.
+    duration_s : float, optional
+        How long it was shown, seconds.
+    tr_s : float, optional
+        The TR that the run must have, seconds.
+    n_volumes : int, optional
+        The number of volumes that the run must have.
+    film : str
+        A longer whole that the stimulus is a part of; empty where it is none.
+    film_start_s : float
+        Where in the film the stimulus file begins, seconds.
     """
 
     stimulus: str
     onset_s: float = 0.0
     offset_s: float = 0.0
+    duration_s: float | None = None
+    tr_s: float | None = None
+    n_volumes: int | None = None
+    film: str = ""
+    film_start_s: float = 0.0
 
-    def start_s(self, *, drop_volumes: int, tr_s: float) -> float:
-        """Return the stimulus time at which the first volume that is kept begins, seconds."""
-        return round(self.offset_s - self.onset_s + drop_volumes * tr_s, 9)
+    @property
+    def begin_s(self) -> float:
+        """Stimulus time at which the run's first volume begins, seconds."""
+        return self.offset_s - self.onset_s
+
+    def showing_trs(self, n_volumes: int, *, tr_s: float) -> tuple[int, int]:
+        """Return the first volume whose middle saw the stimulus, and the one after the last."""
+        middle_s = self.begin_s + (np.arange(n_volumes) + 0.5) * tr_s
+        end_s = np.inf if self.duration_s is None else self.offset_s + self.duration_s
+        seen = np.flatnonzero((middle_s >= self.offset_s - SAME_TIME_S) & (middle_s <= end_s + SAME_TIME_S))
+        return (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
 
 
 def read_stimulus_map(path: Path) -> dict[tuple[str, str], Showing]:
@@ -43,8 +69,8 @@ def read_stimulus_map(path: Path) -> dict[tuple[str, str], Showing]:
     Parameters
     ----------
     path : Path
-        TSV with the columns run, stimulus, onset_s and offset_s (the last two may be left out: 0), and, where subjects
-        differ, subject.
+        TSV with the columns run and stimulus, and any of: onset_s and offset_s (0 where left out), duration_s, tr_s,
+        n_volumes, film and film_start_s (see `Showing`), and, where subjects differ, subject.
 
     Returns
     -------
@@ -76,8 +102,16 @@ def read_stimulus_map(path: Path) -> dict[tuple[str, str], Showing]:
                 hint="a column subject tells the runs of subjects apart",
             )
         name = check_node_name((row["stimulus"] or "").strip(), what=f"the stimulus in row {number} of {path}")
+        n_volumes = _as_number(row, "n_volumes", path, number)
         shown[key] = Showing(
-            name, _as_seconds(row, "onset_s", path, number), _as_seconds(row, "offset_s", path, number)
+            name,
+            onset_s=_as_number(row, "onset_s", path, number) or 0.0,
+            offset_s=_as_number(row, "offset_s", path, number) or 0.0,
+            duration_s=_as_number(row, "duration_s", path, number),
+            tr_s=_as_number(row, "tr_s", path, number),
+            n_volumes=None if n_volumes is None else int(n_volumes),
+            film=(row.get("film") or "").strip(),
+            film_start_s=_as_number(row, "film_start_s", path, number) or 0.0,
         )
     return shown
 
@@ -112,17 +146,20 @@ def _as_run(label: str) -> str:
     return f"{head}run-{plain_number(number)}" if dash or number.isdecimal() else label
 
 
-def _as_seconds(row: dict[str, str], column: str, path: Path, number: int) -> float:
-    if column not in row:
-        return 0.0
-    text = (row[column] or "").strip()
+def _as_number(row: dict[str, str], column: str, path: Path, number: int) -> float | None:
+    """Return a cell's number; None where the column is not there, or the cell of an optional one is empty."""
+    text = (row.get(column) or "").strip()
+    if column not in row or (text in ("", "n/a") and column not in ("onset_s", "offset_s")):
+        return None
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = float("nan")
-    if not abs(seconds) < 1e6:
+        value = float("nan")
+    positive = column in ("duration_s", "tr_s", "n_volumes")
+    if not abs(value) < 1e6 or (positive and value <= 0) or (column == "n_volumes" and value != int(value)):
+        wanted = "a whole number above 0 is" if column == "n_volumes" else "seconds are"
         raise InputFileError(
-            f"{column} in row {number} of {path} is {text!r}; seconds are wanted.",
-            hint="0 where run and stimulus begin together",
+            f"{column} in row {number} of {path} is {text!r}; {wanted} wanted.",
+            hint="onset_s and offset_s are 0 where run and stimulus begin together",
         )
-    return seconds
+    return value

@@ -19,7 +19,7 @@ from brainsim.datasets.runs import Grid
 
 TEXT_SUFFIXES = (".tsv", ".tsv.gz", ".csv", ".csv.gz")
 ARRAY_SUFFIXES = (".npy",)
-CONTAINER_SUFFIXES = (".npz", ".h5", ".hdf5")
+CONTAINER_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf", ".mat")
 SUFFIXES = (*TEXT_SUFFIXES, *ARRAY_SUFFIXES, *CONTAINER_SUFFIXES)
 TIME_COLUMN = "time"
 # Steps of a time column may differ by this part: 6 printed digits.
@@ -109,7 +109,7 @@ class ArraySignal:
                 time, values = values[:, 0], values[:, 1:]
                 _check_steps(self.path, time)
         else:
-            values = _load_array(self.path, self.item)
+            values = load_array(self.path, self.item)
         if values.ndim != 2 or 0 in values.shape:
             raise InputFileError(
                 f"{where} has shape {values.shape}; a table (n_trs, n_targets) is wanted.",
@@ -256,8 +256,17 @@ def _check_steps(path: Path, time: np.ndarray) -> None:
         )
 
 
-def _load_array(path: Path, item: str) -> np.ndarray:
-    if path.suffix in (".h5", ".hdf5"):
+def load_array(path: Path, item: str) -> np.ndarray:
+    """Read an array, or the array of that name in a container file (.npz, HDF5).
+
+    Raises
+    ------
+    InputFileError
+        A damaged file.
+    UnknownNameError
+        No such array in it.
+    """
+    if path.suffix in (".h5", ".hdf5", ".hdf", ".mat"):
         names = list_items(path)
         if item not in names:
             raise unknown_name(f"array of {path}:", item, list(names))

@@ -53,6 +53,7 @@ def make_blocks(
     pairs: str = "within-run",
     min_lag_s: float = 0.0,
     trim_s: float = 0.0,
+    left_out: Sequence[Sequence[int]] = (),
 ) -> list[PairBlock]:
     """Return the blocks of pairs of a movie's runs.
 
@@ -69,6 +70,8 @@ def make_blocks(
         Least time between two TRs of one run, in seconds.
     trim_s : float
         Time that is cut from both edges of every run, in seconds: whole TRs, rounded up.
+    left_out : sequence of sequence of int, optional
+        TRs of each run that take no part: those that ingest scrubbed.
 
     Raises
     ------
@@ -84,7 +87,18 @@ def make_blocks(
             raise InvalidValueError(f"{n_runs} run; --pairs {pairs} needs at least 2.", hint="--pairs within-run")
         starts = list(range(0, n_runs - 1, 2))
         groups = [tuple(range(a, b)) for a, b in zip(starts, [*starts[1:], n_runs], strict=True)]
-    return [_block(group, names, n_trs, tr_s, pairs, min_lag_s, trim_s) for group in groups]
+    kept = []
+    for run in range(n_runs):
+        cut = _whole_trs(trim_s, tr_s[run])
+        rows = np.setdiff1d(np.arange(cut, n_trs[run] - cut), left_out[run] if left_out else ())
+        if len(rows) < MIN_ROWS:
+            raise InvalidValueError(
+                f"run {names[run]} has {n_trs[run]} TRs; {len(rows)} are left without {trim_s:g} s at both edges and "
+                f"without scrubbed TRs, and at least {MIN_ROWS} are needed.",
+                hint="--trim-s 0 keeps the edges",
+            )
+        kept.append(rows)
+    return [_block(group, names, n_trs, tr_s, kept, pairs, min_lag_s) for group in groups]
 
 
 def _block(
@@ -92,24 +106,16 @@ def _block(
     names: Sequence[str],
     n_trs: Sequence[int],
     tr_s: Sequence[float],
+    kept: Sequence[np.ndarray],
     pairs: str,
     min_lag_s: float,
-    trim_s: float,
 ) -> PairBlock:
     rows, run_of, time_s = [], [], []
     start = 0
     for run in group:
-        cut = _whole_trs(trim_s, tr_s[run])
-        kept = np.arange(cut, n_trs[run] - cut)
-        if len(kept) < MIN_ROWS:
-            raise InvalidValueError(
-                f"run {names[run]} has {n_trs[run]} TRs; {len(kept)} are left when {trim_s:g} s are cut from both "
-                f"edges, and at least {MIN_ROWS} are needed.",
-                hint="--trim-s 0 keeps all",
-            )
-        rows.append(start + kept)
-        run_of.append(np.full(len(kept), run))
-        time_s.append(kept * tr_s[run])
+        rows.append(start + kept[run])
+        run_of.append(np.full(len(kept[run]), run))
+        time_s.append(kept[run] * tr_s[run])
         start += n_trs[run]
     stacked, runs, time = np.concatenate(rows), np.concatenate(run_of), np.concatenate(time_s)
     i, j = np.triu_indices(len(stacked), k=1)
@@ -125,8 +131,8 @@ def _block(
         )
     name = "+".join(names[run] for run in group)
     i, j, same = i[keep], j[keep], same[keep]
-    # Within a run TRs are evenly spaced: places in it tell their time apart.
-    lag = np.where(same, (runs[i] - runs[0]) * len(stacked) + j - i, -1)
+    # Within a run TRs are evenly spaced: their numbers tell their time apart.
+    lag = np.where(same, (runs[i] - runs[0]) * start + stacked[j] - stacked[i], -1)
     return PairBlock(name, group, stacked, i.astype(np.int32), j.astype(np.int32), lag.astype(np.int32))
 
 

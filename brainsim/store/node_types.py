@@ -53,7 +53,13 @@ for _row in (
     NodeType(
         "targets",
         "rois/{dataset}/{subject}",
-        {"ijk": ("target", "axis"), "membership": ("roi", "target"), "reliability": _TARGETS, "ceiling": _TARGETS},
+        {
+            "ijk": ("target", "axis"),
+            "membership": ("roi", "target"),
+            "place_index": ("place", "axis"),
+            "reliability": _TARGETS,
+            "ceiling": _TARGETS,
+        },
         ("ijk", "membership"),
     ),
     NodeType(

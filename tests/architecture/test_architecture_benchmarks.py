@@ -20,7 +20,7 @@ def _from_the_checkout(root_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_benchmarks_print_and_keep_their_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "figures.json"
     import_module("benchmarks.__main__").main(
-        ["search", "lattice", "nulls", "extract", "rsa", "--quick", "--out", str(out)]
+        ["search", "lattice", "nulls", "extract", "ingest", "rsa", "--quick", "--out", str(out)]
     )
     figures = json.loads(out.read_text())
     assert figures["search"]["exhaustive_largest_difference_same_choice"] < 1e-4

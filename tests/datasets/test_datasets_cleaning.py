@@ -114,12 +114,13 @@ def test_quality_finds_the_planted_spike_and_leaves_centred_values_without_tsnr(
     cleaned = clean_signals(raw, np.empty((N_TRS, 0)))
     displacement = np.r_[np.nan, np.full(N_TRS - 1, 0.25)]
 
-    quality = measure_quality(raw, cleaned, displacement_mm=displacement)
+    quality = measure_quality(cleaned, displacement_mm=displacement)
 
     assert quality["n_outlier_trs"] == 2  # into the spike and out of it
     assert quality["fd_mean"] == 0.25
     assert quality["tsnr_median"] == pytest.approx(np.median(raw.mean(axis=0) / raw.std(axis=0)), rel=1e-5)
-    assert measure_quality(raw - raw.mean(axis=0), cleaned)["tsnr_median"] is None
+    centred = clean_signals(raw - raw.mean(axis=0), np.empty((N_TRS, 0)))
+    assert measure_quality(centred)["tsnr_median"] is None
 
 
 def test_options_describe_themselves_for_keys() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from brainsim.datasets.alignment import resolve_tr
 from brainsim.datasets.catalogue import find_runs
-from brainsim.datasets.preparing import resolve_tr
 from brainsim.datasets.runs import Selection
 from brainsim.datasets.tables import ArraySignal
 

@@ -12,8 +12,9 @@ from numpy.testing import assert_array_equal
 from brainsim.core.errors import AlignmentError
 from brainsim.datasets.bids_write import write_labels, write_rows
 from brainsim.datasets.groupings import list_groupings, match_streams, plain_roi_name, read_grouping
+from brainsim.datasets.rois import read_rois
 from brainsim.datasets.runs import Grid, same_grid
-from brainsim.datasets.targets import choose_targets, read_rois
+from brainsim.datasets.targets import choose_targets
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 EARLY, VENTRAL = ["V1v", "V1d", "V2v", "V2d", "V3v", "V3d"], ["hV4", "VO1", "VO2", "PHC1", "PHC2"]

@@ -260,13 +260,13 @@ import sys
 from pathlib import Path
 import brainsim.commands.ingest_nodes as nodes
 from brainsim.commands.ingest import ingest
-written = nodes._write_run
+written = nodes.write_run
 def write_and_wait(store, node, *rest):
     written(store, node, *rest)
     if node.endswith("sub-02/run-2"):
         print("ready", flush=True)
         sys.stdin.read()
-nodes._write_run = write_and_wait
+nodes.write_run = write_and_wait
 tree = Path(sys.argv[1])
 ingest(tree, dataset="known", store=tree.parent / "s.zarr", rois=tree / "streams_dseg.nii.gz")
 """

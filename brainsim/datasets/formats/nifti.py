@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from brainsim.core.errors import InputFileError, InvalidValueError
+from brainsim.core.errors import InputFileError
 from brainsim.datasets.dataset_format import DatasetFormat
-from brainsim.datasets.naming import name_runs
+from brainsim.datasets.naming import name_runs, refuse_entities
 from brainsim.datasets.runs import FoundRuns, RunSource, Selection
 from brainsim.datasets.volumes import VolumeSignal, is_volume
 
@@ -21,6 +21,9 @@ _CONFOUNDS = (
     "_bold_confounds.tsv",
     "_confounds.tsv",
 )
+
+
+_EVENTS = ("_events.tsv",)
 
 
 def recognises(paths: Sequence[Path]) -> bool:
@@ -36,15 +39,17 @@ def find(paths: Sequence[Path], selection: Selection) -> FoundRuns:
         raise InputFileError(
             f"{', '.join(map(str, paths))} holds no NIfTI image.", hint="name .nii or .nii.gz files, or their folder"
         )
-    for option, value in (("task", selection.task), ("space", selection.space)):
-        if value is not None:
-            raise InvalidValueError(
-                f"{option} is {value!r}, and format nifti takes the files as they are named.",
-                hint="name the files that are wanted, or --format bids",
-            )
+    refuse_entities(selection, "nifti")
     labels = name_runs([(path, "") for path in files], selection)
     runs = [
-        RunSource(subject, run, path, partial(VolumeSignal, path), confounds=_find_confounds(path))
+        RunSource(
+            subject,
+            run,
+            path,
+            partial(VolumeSignal, path),
+            confounds=_find_beside(path, _CONFOUNDS),
+            events=_find_beside(path, _EVENTS),
+        )
         for path, (subject, run) in zip(files, labels, strict=True)
     ]
     return FoundRuns(tuple(runs))
@@ -61,10 +66,10 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _find_confounds(path: Path) -> Path | None:
+def _find_beside(path: Path, endings: Sequence[str]) -> Path | None:
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     for start in (stem, stem.removesuffix("_bold")):
-        for ending in _CONFOUNDS:
+        for ending in endings:
             if (path.parent / f"{start}{ending}").is_file():
                 return path.parent / f"{start}{ending}"
     return None
