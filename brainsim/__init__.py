@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brainsim.commands.extract import extract as extract
     from brainsim.commands.fit import fit as fit
     from brainsim.commands.ingest import ingest as ingest
+    from brainsim.commands.kernel import kernel as kernel
     from brainsim.commands.models import models_list as models_list
     from brainsim.commands.models import models_show as models_show
     from brainsim.commands.partition import partition as partition

@@ -151,6 +151,27 @@ def _result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str],
     return parts
 
 
+def show_kernel(summary: Any) -> RenderableType:
+    """Show one row per band and group of subjects, then what was made."""
+    columns = {
+        "band": "band",
+        "family": "family",
+        "n_layers": "layers",
+        "n_features": "features",
+        "n_trs": "TRs",
+        "subjects": "subjects",
+        "node": "node",
+        "state": "state",
+    }
+    state = "to be made" if summary.dry_run else "made"
+    told = (
+        f"{summary.n_nodes_written} kernels of layers and bands {state} ({format_bytes(summary.nbytes)}), "
+        f"{summary.n_nodes_reused} there, in {summary.store}"
+    )
+    heading = [Text("Dry run: nothing was written.", style="bold")] if summary.dry_run else []
+    return Group(*heading, make_table(summary.kernels, columns=columns), Text(), Text(told))
+
+
 def show_models(summary: Any) -> RenderableType:
     """Show the models, family by family, then how any other is named."""
     rows = [
@@ -289,6 +310,7 @@ VIEWS: dict[str, Callable[[Any], RenderableType]] = {
     "demo": show_demo,
     "doctor": show_doctor,
     "fit": show_fit,
+    "kernel": show_kernel,
     "models list": show_models,
     "models show": show_model,
     "partition": show_partition,

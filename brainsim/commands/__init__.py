@@ -60,6 +60,7 @@ VERBS = (
     Verb("train", MAKE, "Train a system that has no public weights on a folder of videos"),
     Verb("extract", MAKE, "Turn movies into layer activations of models"),
     Verb("ingest", MAKE, "Turn scans or tables into clean runs, ROIs and streams"),
+    Verb("kernel", MAKE, "Turn activations into the kernels that fits start from"),
     Verb("fit", ANSWER, "Score how well models predict every voxel"),
     Verb("partition", ANSWER, "Split what families explain into unique and shared parts"),
     Verb("rsa", ANSWER, "Compare the geometry of models and streams"),
