@@ -60,6 +60,7 @@ VERBS = (
     Verb("train", MAKE, "Train a system that has no public weights on a folder of videos"),
     Verb("extract", MAKE, "Turn movies into layer activations of models"),
     Verb("ingest", MAKE, "Turn scans or tables into clean runs, ROIs and streams"),
+    Verb("store import", MAKE, "Take in features that other programs made"),
     Verb("kernel", MAKE, "Turn activations into the kernels that fits start from"),
     Verb("fit", ANSWER, "Score how well models predict every voxel"),
     Verb("partition", ANSWER, "Split what families explain into unique and shared parts"),
@@ -75,5 +76,5 @@ VERBS = (
 # One line for each word that only opens a group of verbs.
 GROUPS = {
     "models": "The models: list, show",
-    "store": "The store of features, runs and results: ls, show, verify",
+    "store": "The store of features, runs and results: import, export, ls, show, verify",
 }
