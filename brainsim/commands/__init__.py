@@ -66,6 +66,7 @@ VERBS = (
     Verb("partition", ANSWER, "Split what families explain into unique and shared parts"),
     Verb("rsa", ANSWER, "Compare the geometry of models and streams"),
     Verb("report", TELL, "Write one HTML page, its tables and its figures"),
+    Verb("store export", TELL, "Write nodes as NumPy, Parquet, or a Zarr for xarray", arguments=("out",)),
     Verb("models list", LOOK, "List the models there are"),
     Verb("models show", LOOK, "Show one model: input, protocols, layers, weights"),
     Verb("store ls", LOOK, "List what the store holds", arguments=("prefix",)),

@@ -177,9 +177,7 @@ def _missing(store: Store, bands: Sequence[Band], group: SubjectGroup, options: 
     return {path: group.layout.n_rows for path in paths if not store.has(path)}
 
 
-def _describe(
-    store: Store, bands: Sequence[Band], group: SubjectGroup, options: KernelOptions
-) -> list[dict[str, Any]]:
+def _describe(store: Store, bands: Sequence[Band], group: SubjectGroup, options: KernelOptions) -> list[dict[str, Any]]:
     from brainsim.commands.kernels import band_key, kernel_path
 
     rows = []

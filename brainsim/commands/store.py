@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainsim.commands.store_export import store_export as store_export
 from brainsim.commands.store_import import store_import as store_import
 from brainsim.core.progress import SILENT, Progress
 

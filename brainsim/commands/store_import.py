@@ -377,9 +377,7 @@ def _write(
         "time_s": ArraySpec((n_rows,), "float64"),
         "window_s": ArraySpec((n_rows, 2), "float64"),
     }
-    writer = store.writer(
-        node, type="activations", key=key, arrays=specs, attributes=attributes, overwrite=overwrite
-    )
+    writer = store.writer(node, type="activations", key=key, arrays=specs, attributes=attributes, overwrite=overwrite)
     begun = False
     try:
         with writer:

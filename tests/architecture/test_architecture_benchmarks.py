@@ -19,7 +19,9 @@ def _from_the_checkout(root_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_benchmarks_print_and_keep_their_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "figures.json"
-    import_module("benchmarks.__main__").main(["search", "lattice", "nulls", "extract", "kernel", "--quick", "--out", str(out)])
+    import_module("benchmarks.__main__").main(
+        ["search", "lattice", "nulls", "extract", "kernel", "--quick", "--out", str(out)]
+    )
     figures = json.loads(out.read_text())
     assert figures["search"]["exhaustive_largest_difference_same_choice"] < 1e-4
     assert figures["lattice"]["7 of 3: candidates"] > 7
