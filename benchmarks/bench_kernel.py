@@ -1,4 +1,4 @@
-"""The delayed kernel of a wide layer, streamed from the store, against the bare undelayed product; and its peak memory."""
+"""The delayed kernel of a wide layer, streamed from the store, against the bare undelayed product; its peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn stored activations into the kernels of layers and bands on a dataset's TR grid: what fits start from, beforehand."""
+"""Turn stored activations into the kernels of layers and bands on a dataset's TR grid, before any fit needs them."""
 
 from __future__ import annotations
 
@@ -72,9 +72,8 @@ def kernel(
 ) -> KernelSummary:
     """Make the kernels that `fit` and `partition` start from: aligned to TRs, delayed, standardised within runs.
 
-    They make what they lack by themselves. This makes it beforehand, where the GPU or the cluster is, and the store then
-    needs the activations' records alone. Features are read once, a block of columns at a time, and never copied per
-    delay.
+    Those make what they lack by themselves; this makes it beforehand, where the GPU or the cluster is. Features are
+    read once, a block of columns at a time, and never copied per delay.
 
     Parameters
     ----------

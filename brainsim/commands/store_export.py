@@ -204,6 +204,8 @@ def _write_parquet(store: Store, info: NodeInfo, folder: Path, bar: Task) -> Non
 
 def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
     """Write one dataset: variables with named axes, and where an axis has times, these as its coordinate."""
+    import warnings
+
     import numpy as np
     import zarr
 
@@ -236,6 +238,9 @@ def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
         coordinate[:] = time_s
         coordinate.attrs["units_of_time"] = "s of the stimulus"
     group.attrs.update({**info.attributes, "node": info.path, "key": info.key, "software": info.software})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that other programs may not know it: they read the arrays' own
+        zarr.consolidate_metadata(folder, zarr_format=3)
 
 
 def _planned(info: NodeInfo, format: str) -> list[str]:

@@ -40,7 +40,8 @@ class ImportSummary:
     store, model, feature_set, stimulus : str
         Where the nodes lie: ``activations/{feature_set}/{layer}/{stimulus}``.
     layers : tuple of dict
-        Per layer: layer, node, n_rows, shape, n_features, files, and state: "there", "written", or "missing" in a dry run.
+        Per layer: layer, node, n_rows, shape, n_features, files (their number), and state: "there", "written", or
+        "missing" in a dry run.
     first_s, last_s : float
         Where the first row's window begins and the last one's ends, in seconds of the stimulus.
     n_nodes_written, n_nodes_reused, nbytes : int
@@ -115,8 +116,8 @@ def store_import(
     start_s : float
         Where the first row's window begins, with --step-s.
     times : Path
-        Table (.npy, .csv, .tsv, .txt) of one time per row, at which its window ends, or of begin and end. By default not
-        given.
+        Table (.npy, .csv, .tsv, .txt) of one time per row, at which its window ends, or of begin and end; by default
+        not given.
     per_stimulus : bool
         Each row is one image of a set: row k lasts from second k to k + 1, as `extract` has folders of images.
     dtype : {"float32", "float16"}
@@ -250,17 +251,17 @@ def _choose(found: Sequence[ForeignArray], globs: Sequence[str], names: Sequence
 
 def _check_shapes(arrays: dict[str, ForeignArray]) -> int:
     """Return the number of rows, which all layers share."""
-    for name, array in arrays.items():
+    for array in arrays.values():
         if len(array.shape) < 2 or 0 in array.shape:
             raise InputFileError(
-                f"array {array.name!r} of {array.files[0]} has shape {array.shape}; layer {name} must be (rows, features, …).",
+                f"array {array.name!r} of {array.files[0]} has shape {array.shape}; it must be (rows, features, …).",
                 hint="--layers leaves arrays out that are no features",
             )
     counts = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(counts.values())) != 1:
+        shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:6])
         raise AlignmentError(
-            f"the layers have different numbers of rows ({', '.join(f'{name} {n}' for name, n in list(counts.items())[:6])}); "
-            "they must be rows of the same stimulus.",
+            f"the layers have different numbers of rows ({shown}); they must be rows of the same stimulus.",
             hint="--layers chooses some of them",
         )
     return next(iter(counts.values()))

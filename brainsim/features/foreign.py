@@ -180,7 +180,7 @@ def _open_torch(path: Path) -> list[ForeignArray]:
     for name, value in named.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str) or value.is_sparse:
             raise InputFileError(
-                f"{path} holds a {type(value).__name__} under {name!r}; a tensor, or a dictionary of tensors, is wanted."
+                f"{path} holds a {type(value).__name__} under {name!r}; tensors by name, or one tensor, are wanted."
             )
         # NumPy has no bfloat16: float32 holds each of its numbers.
         tensor = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()

@@ -175,8 +175,8 @@ def _join(module: str, parts: Sequence[ForeignArray]) -> ForeignArray:
         first, last = ranges[part.files[0]]
         if first != at or last - first != part.shape[0]:
             raise InputFileError(
-                f"{part.files[0]} holds {part.shape[0]} rows and says {first} to {last}, where {at} is the next: rows of "
-                f"{module} are missing or mislabelled.",
+                f"{part.files[0]} holds {part.shape[0]} rows and says {first} to {last}, where {at} is the next: rows "
+                f"of {module} are missing or mislabelled.",
                 hint="extract module by module: some versions of thingsvision keep the last batch alone of the others",
             )
         if part.shape[1:] != ordered[0].shape[1:] or part.dtype != ordered[0].dtype:
