@@ -1,4 +1,4 @@
-"""`brainsim kernel`: the kernels that fits start from, made beforehand, equal to those of the explicit delayed design."""
+"""`brainsim kernel`: what fits start from, made beforehand, equal to the kernel of the explicitly delayed design."""
 
 from __future__ import annotations
 
