@@ -292,6 +292,9 @@ def show_verification(summary: Any) -> RenderableType:
         parts.append(make_table(summary.damages, columns=columns))
     for node in summary.unfinished:
         parts.append(Text(f"unfinished: {node} (the command that makes it goes on from there)"))
+    if summary.repairs:
+        columns = {"node": "node", "done": "what was done", "n_kept": "chunks kept", "rerun": "what makes it again"}
+        parts += [Text(), make_table(summary.repairs, columns=columns), Text()]
     verdict = "no damage" if summary.ok else f"{len(summary.damages)} damaged"
     told = f"{summary.n_nodes} nodes, {format_bytes(summary.nbytes)} read in {summary.seconds:.1f} s: {verdict}"
     return Group(*parts, Text(told, style=STATE_STYLES["ok" if summary.ok else "fail"]))

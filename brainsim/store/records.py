@@ -183,6 +183,23 @@ def can_go_on(left: NodeRecord, wanted: NodeRecord) -> bool:
     return same and not left.info.complete and bool(left.files)
 
 
+def other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:
+    """Return the error for a complete node that another key made, naming the fields that differ."""
+    names = sorted(set(there.key) | set(wanted.key))
+    differing = [n for n in names if there.key.get(n) != wanted.key.get(n)]
+    shown = "; ".join(f"{n} was {_short(there.key.get(n))}, is {_short(wanted.key.get(n))}" for n in differing[:4])
+    more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+    return InvalidValueError(
+        f"node {there.path!r} is complete and was made otherwise: {shown}{more}.",
+        hint="use another name, or --overwrite to replace it",
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
 def group_document(attributes: Mapping[str, Any]) -> bytes:
     """Return the zarr.json of a group."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
