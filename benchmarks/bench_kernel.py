@@ -23,7 +23,7 @@ from brainsim.features.bands import LayerSource
 from brainsim.store import ArraySpec, Store
 
 N_RUNS, DELAYS, BATCH = 8, (1, 2, 3, 4), 45
-N_REPEATS = 3
+N_REPEATS = 2
 
 # What a kernel imports when it is first made is not what is measured.
 IMPORTED = (kernels, scipy.sparse)
@@ -41,27 +41,19 @@ def run(*, quick: bool, device: str) -> dict[str, Any]:
         store, told = Path(folder) / "store.zarr", Path(folder) / "told.json"
         _write(Store(store, "a"), n_features, n_trs)
         _warm(store)
-        seconds: dict[str, list[float]] = {"kernel_s": [], "torch_product_s": [], "numpy_product_s": []}
-        cpu_s: list[float] = []
+        measured: dict[str, list[dict[str, float]]] = {"kernel": [], "torch product": [], "numpy product": []}
         for _ in range(1 if quick else N_REPEATS):
-            for name, function, arguments in (
-                ("kernel_s", _measure_kernel, (store, n_features, n_trs, device, told)),
-                ("torch_product_s", _measure_product, ("torch", n_features, n_trs, device, told)),
-                ("numpy_product_s", _measure_product, ("numpy", n_features, n_trs, device, told)),
-            ):
-                measured = _in_process(function, arguments, told)
-                seconds[name].append(measured["seconds"])
-                if name == "kernel_s":
-                    found["peak_gib"] = max(found.get("peak_gib", 0.0), measured["peak_gib"])
-                    cpu_s.append(measured["cpu_s"])
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        **found,
-        **middle,
-        "kernel_cpu_s": statistics.median(cpu_s),
-        "ratio_to_torch_product": middle["kernel_s"] / middle["torch_product_s"],
-        "ratio_to_numpy_product": middle["kernel_s"] / middle["numpy_product_s"],
-    }
+            for name, runs in measured.items():
+                function = _measure_kernel if name == "kernel" else _measure_product
+                first: tuple[Any, ...] = (store,) if name == "kernel" else (name.split()[0],)
+                runs.append(_in_process(function, (*first, n_features, n_trs, device, told), told))
+    for name, runs in measured.items():
+        found |= {f"{name}, {key}": statistics.median(run[key] for run in runs) for key in runs[0]}
+    for key in ("s", "cpu_s"):
+        for product in ("torch product", "numpy product"):
+            pairs = zip(measured["kernel"], measured[product], strict=True)
+            found[f"kernel / {product}, {key}"] = statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
+    return found
 
 
 def _in_process(function: Callable[..., None], arguments: tuple[Any, ...], told: Path) -> dict[str, float]:
@@ -114,7 +106,7 @@ def _measure_kernel(store: Path, n_features: int, n_trs: int, device: str, told:
     assert K.shape == (N_RUNS * n_trs,) * 2
     lines = Path("/proc/self/status").read_text().splitlines()
     peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    told.write_text(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "peak_gib": peak_kib / 2**20}))
+    told.write_text(json.dumps({"s": seconds, "cpu_s": cpu_s, "peak_gib": peak_kib / 2**20}))
 
 
 def _measure_product(way: str, n_features: int, n_trs: int, device: str, told: Path) -> None:
@@ -122,8 +114,8 @@ def _measure_product(way: str, n_features: int, n_trs: int, device: str, told: P
     Xt = torch.from_numpy(X).to(device)
     small = Xt[:8, :64]
     (small @ small.T).cpu()
-    begin_s = time.perf_counter()
+    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     K = X @ X.T if way == "numpy" else (Xt @ Xt.T).cpu().numpy()
-    seconds = time.perf_counter() - begin_s
+    seconds, cpu_s = time.perf_counter() - begin_s, time.process_time() - begin_cpu_s
     assert K.shape == (N_RUNS * n_trs,) * 2
-    told.write_text(json.dumps({"seconds": seconds}))
+    told.write_text(json.dumps({"s": seconds, "cpu_s": cpu_s}))
