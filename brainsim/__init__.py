@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from brainsim.commands.rsa import rsa as rsa
     from brainsim.commands.simulate import simulate as simulate
     from brainsim.commands.store import store_export as store_export
+    from brainsim.commands.store import store_fetch as store_fetch
     from brainsim.commands.store import store_import as store_import
     from brainsim.commands.store import store_ls as store_ls
     from brainsim.commands.store import store_show as store_show

@@ -68,6 +68,7 @@ VERBS = (
     Verb("models list", LOOK, "List the models there are"),
     Verb("models show", LOOK, "Show one model: input, protocols, layers, weights"),
     Verb("store import", LOOK, "Take in features that other programs made"),
+    Verb("store fetch", LOOK, "Copy nodes of a store that lies elsewhere", arguments=("prefix",)),
     Verb("store export", LOOK, "Write nodes as NumPy, Parquet, or a Zarr for xarray"),
     Verb("store ls", LOOK, "List what the store holds", arguments=("prefix",)),
     Verb("store show", LOOK, "Show one node: what made it, what it holds"),
@@ -77,5 +78,5 @@ VERBS = (
 # One line for each word that only opens a group of verbs.
 GROUPS = {
     "models": "The models: list, show",
-    "store": "The store of features, runs and results: import, export, ls, show, verify",
+    "store": "The store of features, runs and results: import, fetch, export, ls, show, verify",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsim.commands.store_export import store_export as store_export
+from brainsim.commands.store_fetch import store_fetch as store_fetch
 from brainsim.commands.store_import import store_import as store_import
 from brainsim.core.progress import SILENT, Progress
 
@@ -114,7 +115,7 @@ def store_ls(store: str | Path = DEFAULT_STORE, prefix: str = "") -> StoreListin
     Parameters
     ----------
     store : str or Path
-        The store's folder.
+        The store's folder, or a URL that fsspec opens.
     prefix : str
         Names of a node path, each with the wildcards * and ? ("activations/*/layer4*"); all nodes by default.
 
@@ -123,9 +124,9 @@ def store_ls(store: str | Path = DEFAULT_STORE, prefix: str = "") -> StoreListin
     StoreError
         Where no store is.
     """
-    from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
-    opened = Store(store)
+    opened = open_store(store)
     nodes: list[dict[str, Any]] = []
     for found in opened.scan(prefix):
         if found.record is None:
@@ -165,9 +166,9 @@ def store_show(store: str | Path, node: str) -> StoreNode:
     IncompleteNodeError
         Where it is unfinished.
     """
-    from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
-    opened = Store(store)
+    opened = open_store(store)
     info = opened.info(node.strip("/"))
     return StoreNode(
         store=str(opened.path),
@@ -206,9 +207,10 @@ def store_verify(
         Told the bytes read.
     """
     from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
     began = time.perf_counter()
-    opened = Store(store)  # where there is none, none is made
+    opened = open_store(store)
     damages = opened.verify(progress, prefix=prefix)
     repairs: list[dict[str, Any]] = []
     if repair and damages:

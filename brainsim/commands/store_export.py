@@ -95,13 +95,13 @@ def store_export(
     MissingDependencyError
         Parquet without pyarrow.
     """
-    from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
     started = time.monotonic()
     check_choice("--format", format, FORMATS)
     if format == "parquet":
         _pyarrow()
-    opened = Store(store)
+    opened = open_store(store)
     found = opened.nodes(prefix)
     if not found:
         raise UnknownNameError(

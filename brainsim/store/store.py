@@ -24,6 +24,7 @@ from brainsim.store.files import (
     METADATA,
     Stamp,
     check_node_path,
+    folder_names,
     move,
     named_os_errors,
     no_space,
@@ -145,7 +146,7 @@ class Store:
 
     def scan(self, prefix: str = "") -> Iterator[Found]:
         """Yield every node under a path, as `nodes` does, and damaged ones with their error."""
-        return scan(self.path, prefix, self._load)
+        return scan(lambda path: folder_names(f"{self.path}/{path}"), prefix, self._load)
 
     # ------------------------------------------------------------------ reading
 
