@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainsim.core.checks import check_choice, check_node_name, check_number
-from brainsim.core.errors import AlignmentError, InputFileError, InvalidValueError, NumericalError, UnknownNameError
+from brainsim.core.errors import (
+    AlignmentError,
+    InputFileError,
+    InvalidValueError,
+    NumericalError,
+    StoreError,
+    UnknownNameError,
+)
 from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.core.provenance import digest, digest_file
 from brainsim.core.registry import suggest
@@ -352,7 +359,7 @@ def _n_features(array: ForeignArray) -> int:
 def _check_space(store: Store, nbytes: int) -> None:
     free = disk_free_bytes(store.path)
     if nbytes > free:
-        raise InvalidValueError(
+        raise StoreError(
             f"the features need {format_bytes(nbytes)}; {format_bytes(free)} are free at {store.path}.",
             hint="--dtype float16, fewer --layers, or a larger disk",
         )

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.version import Version
 
-from brainsim.core.errors import InputFileError
+from brainsim.core.errors import InputFileError, MissingDependencyError
 
 NUMPY, HDF5, TORCH = (".npy", ".npz"), (".h5", ".hdf5", ".hdf"), (".pt", ".pth")
 SUFFIXES = (*NUMPY, *HDF5, *TORCH)
+
+# torch.load(weights_only=True) of earlier ones could be tricked into running code (CVE-2025-32434).
+SAFE_TORCH = Version("2.6")
 
 # Bytes of a block of rows: large enough for the disk, small beside everything else.
 BLOCK_BYTES = 16 * 2**20
@@ -164,6 +168,12 @@ def _open_hdf5(path: Path) -> list[ForeignArray]:
 def _open_torch(path: Path) -> list[ForeignArray]:
     import torch
 
+    if Version(torch.__version__) < SAFE_TORCH:
+        raise MissingDependencyError(
+            f"{path} is read by torch {torch.__version__}, which can be made to run what is in it; 2.6 is the first that "
+            "cannot.",
+            hint="pip install --upgrade torch, or save it as .npy",
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on pickle protocols: whether the file can be read is said below

@@ -12,7 +12,7 @@ from brainsim.store.files import METADATA, exists, move, put, remove
 from brainsim.store.layout import checksum
 from brainsim.store.locks import NodeLock
 from brainsim.store.reading import is_chunk
-from brainsim.store.records import NodeRecord, node_document, unfinished_record
+from brainsim.store.records import NodeRecord, group_document, node_document, unfinished_record
 from brainsim.store.scan import Place
 from brainsim.store.verify import verify_node
 
@@ -32,7 +32,7 @@ class Repair:
     node : str
         Its path.
     done : {"rewritten", "unfinished", "deleted", "left"}
-        Only array metadata was damaged and is there again; the node is unfinished, with its whole chunks; it is gone,
+        Only metadata was damaged that can be told from elsewhere, and is there again; the node is unfinished, with its whole chunks; it is gone,
         and made again when it is needed; or nothing, because only its own command can make it.
     record : NodeRecord or None
         What the node was, where that could be read.
@@ -101,8 +101,10 @@ def _repair_lost(root: Path, node: str, lock: NodeLock) -> Repair | None:
     """Remove a node whose record is gone, where it can be made again: without a manifest no chunk can be trusted."""
     if not exists(f"{root}/{node}"):
         return None
-    # A node lies below its type's folder: what is damaged higher up would take whole nodes with it.
-    if node.split("/")[0] in REMADE_FOLDERS and not _holds_nodes(root, node):
+    if _holds_nodes(root, node):  # a plain group, and those are all alike
+        put(f"{root}/{node}/{METADATA}", lock.partial, group_document({}))
+        return Repair(node, "rewritten", None, 0, 1)
+    if node.split("/")[0] in REMADE_FOLDERS:
         move(f"{root}/{node}", lock.trash)
         return Repair(node, "deleted", None, 0, 1)
     return Repair(node, "left", None, 0, 1)

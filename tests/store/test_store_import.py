@@ -15,7 +15,14 @@ import pytest
 import torch
 
 from brainsim import store_import
-from brainsim.core.errors import AlignmentError, BrainsimError, InputFileError, InvalidValueError, NumericalError
+from brainsim.core.errors import (
+    AlignmentError,
+    BrainsimError,
+    InputFileError,
+    InvalidValueError,
+    MissingDependencyError,
+    NumericalError,
+)
 from brainsim.core.seeds import named_rng
 from brainsim.features.foreign_folders import open_sources
 from brainsim.store import Store
@@ -220,6 +227,13 @@ def test_values_that_are_no_features_leave_no_node(tmp_path: Path, value: float,
     with pytest.raises(NumericalError, match=said):
         take(tmp_path / "x.npy", **options)
     assert Store(tmp_path / "s.zarr").nodes(complete=None) == []
+
+
+def test_tensors_are_not_read_by_a_torch_that_can_be_tricked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(torch.from_numpy(X), tmp_path / "x.pt")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(MissingDependencyError, match=r"torch 2\.5\.1\+cpu, which can be made to run"):
+        take(tmp_path / "x.pt")
 
 
 def test_times_come_from_a_table(tmp_path: Path) -> None:
