@@ -170,8 +170,8 @@ def _open_torch(path: Path) -> list[ForeignArray]:
 
     if Version(torch.__version__) < SAFE_TORCH:
         raise MissingDependencyError(
-            f"{path} is read by torch {torch.__version__}, which can be made to run what is in it; 2.6 is the first that "
-            "cannot.",
+            f"{path} is read by torch {torch.__version__}, which can be made to run what is in it; 2.6 "
+            "is the first that cannot.",
             hint="pip install --upgrade torch, or save it as .npy",
         )
     try:
