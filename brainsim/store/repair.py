@@ -33,7 +33,7 @@ class Repair:
         Its path.
     done : {"rewritten", "unfinished", "deleted", "left"}
         Only metadata was damaged that can be told from elsewhere, and is there again; the node is unfinished, with its
-        whole chunks; it is gone, and made again when it is needed; or nothing, because only its own command can make it.
+        whole chunks; it is gone, and made again when needed; or nothing, because only its own command can make it.
     record : NodeRecord or None
         What the node was, where that could be read.
     n_kept, n_damaged : int
