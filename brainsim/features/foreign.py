@@ -201,7 +201,7 @@ def _open_torch(path: Path) -> list[ForeignArray]:
 
 
 def _check_dtype(dtype: Any, path: Path) -> np.dtype[Any]:
-    checked = np.dtype(dtype)
+    checked: np.dtype[Any] = np.dtype(dtype)
     if checked.kind not in "fiub":
         raise InputFileError(
             f"{path} holds values of type {checked}; real numbers are wanted, and no Python objects are ever loaded."
