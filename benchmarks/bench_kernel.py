@@ -46,7 +46,8 @@ def run(*, quick: bool, device: str) -> dict[str, Any]:
             for name, runs in measured.items():
                 function = _measure_kernel if name == "kernel" else _measure_product
                 first: tuple[Any, ...] = (store,) if name == "kernel" else (name.split()[0],)
-                runs.append(_in_process(function, (*first, n_features, n_trs, device, told), told))
+                arguments = (*first, n_features, n_trs, device, told)
+                runs.append(_measure(function, arguments, told, alone=not quick))
     for name, runs in measured.items():
         found |= {f"{name}, {key}": statistics.median(run[key] for run in runs) for key in runs[0]}
     for key in ("s", "cpu_s"):
@@ -56,12 +57,16 @@ def run(*, quick: bool, device: str) -> dict[str, Any]:
     return found
 
 
-def _in_process(function: Callable[..., None], arguments: tuple[Any, ...], told: Path) -> dict[str, float]:
-    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{function.__name__} ended with {process.exitcode}")
+def _measure(function: Callable[..., None], arguments: tuple[Any, ...], told: Path, *, alone: bool) -> dict[str, float]:
+    """Run a measurement, in a process of its own where its memory matters."""
+    if alone:
+        process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"{function.__name__} ended with {process.exitcode}")
+    else:
+        function(*arguments)
     measured: dict[str, float] = json.loads(told.read_text())
     return measured
 

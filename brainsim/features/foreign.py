@@ -92,13 +92,13 @@ def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                 if not member.endswith(".npy"):
                     raise InputFileError(f"{path} holds {member!r}, which is no array.")
                 with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]  # reads any file
+                    version = np.lib.format.read_magic(file)
                     read = (
                         np.lib.format.read_array_header_1_0
                         if version == (1, 0)
                         else np.lib.format.read_array_header_2_0
                     )
-                    shape, _, dtype = read(file)  # type: ignore[arg-type]
+                    shape, _, dtype = read(file)
                 found[member.removesuffix(".npy")] = (tuple(map(int, shape)), _check_dtype(dtype, path))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputFileError):
