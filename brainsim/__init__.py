@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from brainsim.commands.fit import fit as fit
     from brainsim.commands.ingest import ingest as ingest
     from brainsim.commands.init import init as init
+    from brainsim.commands.kernel import kernel as kernel
     from brainsim.commands.models import models_list as models_list
     from brainsim.commands.models import models_show as models_show
     from brainsim.commands.partition import partition as partition
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from brainsim.commands.rsa import rsa as rsa
     from brainsim.commands.run import run as run
     from brainsim.commands.simulate import simulate as simulate
+    from brainsim.commands.store import store_export as store_export
+    from brainsim.commands.store import store_fetch as store_fetch
+    from brainsim.commands.store import store_import as store_import
     from brainsim.commands.store import store_ls as store_ls
     from brainsim.commands.store import store_show as store_show
     from brainsim.commands.store import store_verify as store_verify

@@ -151,6 +151,27 @@ def _result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str],
     return parts
 
 
+def show_kernel(summary: Any) -> RenderableType:
+    """Show one row per band and group of subjects, then what was made."""
+    columns = {
+        "band": "band",
+        "family": "family",
+        "n_layers": "layers",
+        "n_features": "features",
+        "n_trs": "TRs",
+        "subjects": "subjects",
+        "node": "node",
+        "state": "state",
+    }
+    state = "to be made" if summary.dry_run else "made"
+    told = (
+        f"{summary.n_nodes_written} kernels of layers and bands {state} ({format_bytes(summary.nbytes)}), "
+        f"{summary.n_nodes_reused} there, in {summary.store}"
+    )
+    heading = [Text("Dry run: nothing was written.", style="bold")] if summary.dry_run else []
+    return Group(*heading, make_table(summary.kernels, columns=columns), Text(), Text(told))
+
+
 def show_models(summary: Any) -> RenderableType:
     """Show the models, family by family, then how any other is named."""
     rows = [
@@ -330,6 +351,9 @@ def show_verification(summary: Any) -> RenderableType:
         parts.append(make_table(summary.damages, columns=columns))
     for node in summary.unfinished:
         parts.append(Text(f"unfinished: {node} (the command that makes it goes on from there)"))
+    if summary.repairs:
+        columns = {"node": "node", "done": "what was done", "n_kept": "chunks kept", "rerun": "what makes it again"}
+        parts += [Text(), make_table(summary.repairs, columns=columns), Text()]
     verdict = "no damage" if summary.ok else f"{len(summary.damages)} damaged"
     told = f"{summary.n_nodes} nodes, {format_bytes(summary.nbytes)} read in {summary.seconds:.1f} s: {verdict}"
     return Group(*parts, Text(told, style=STATE_STYLES["ok" if summary.ok else "fail"]))
@@ -348,6 +372,7 @@ VIEWS: dict[str, Callable[[Any], RenderableType]] = {
     "demo": show_demo,
     "doctor": show_doctor,
     "fit": show_fit,
+    "kernel": show_kernel,
     "models list": show_models,
     "models show": show_model,
     "partition": show_partition,

@@ -62,12 +62,16 @@ VERBS = (
     Verb("train", MAKE, "Train a system that has no public weights on a folder of videos"),
     Verb("extract", MAKE, "Turn movies into layer activations of models"),
     Verb("ingest", MAKE, "Turn scans or tables into clean runs, ROIs and streams"),
+    Verb("kernel", MAKE, "Turn activations into the kernels that fits start from"),
     Verb("fit", ANSWER, "Score how well models predict every voxel"),
     Verb("partition", ANSWER, "Split what families explain into unique and shared parts"),
     Verb("rsa", ANSWER, "Compare the geometry of models and streams"),
     Verb("report", TELL, "Write one HTML page, its tables and its figures"),
     Verb("models list", LOOK, "List the models there are"),
     Verb("models show", LOOK, "Show one model: input, protocols, layers, weights"),
+    Verb("store import", LOOK, "Take in features that other programs made"),
+    Verb("store fetch", LOOK, "Copy nodes of a store that lies elsewhere", arguments=("prefix",)),
+    Verb("store export", LOOK, "Write nodes as NumPy, Parquet, or a Zarr for xarray"),
     Verb("store ls", LOOK, "List what the store holds", arguments=("prefix",)),
     Verb("store show", LOOK, "Show one node: what made it, what it holds"),
     Verb("store verify", LOOK, "Read every byte and report damage"),
@@ -76,5 +80,5 @@ VERBS = (
 # One line for each word that only opens a group of verbs.
 GROUPS = {
     "models": "The models: list, show",
-    "store": "The store of features, runs and results: ls, show, verify",
+    "store": "The store of features, runs and results: import, fetch, export, ls, show, verify",
 }

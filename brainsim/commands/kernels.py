@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,19 @@ from brainsim.core.provenance import digest
 from brainsim.core.timing import average_matrix
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from brainsim.commands.encoding_data import RunTiming, SubjectGroup
+    from brainsim.compute.cluster import ClusterOptions
     from brainsim.core.runs import RunLayout
     from brainsim.features.bands import Band, LayerSource
     from brainsim.store import Store
 
-# Columns of activations that are in memory at once: 16,384 float32 columns of 3,600 TRs are 225 MiB.
-BLOCK_FEATURES = 16384
+# Bytes of a block of features as float32; about four are in memory at once. Larger ones are no faster.
+BLOCK_BYTES = 128 * 2**20
+
+# Narrower blocks would cost more in reading than they save in memory.
+MIN_BLOCK_FEATURES = 256
 
 # Kernels kept in memory while candidates mix them: ten of 3,600 TRs. The others come from the system's file cache.
 KERNEL_CACHE_BYTES = 512 * 2**20
@@ -64,29 +70,44 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
     from brainsim.features.kernels import gram_from_blocks
 
     averages = [clip_averages(store, layer, timing) for timing in group.timing]
+    n_rows = max(group.layout.n_rows, sum(store.info(layer.nodes[s]).arrays["values"][0][0] for s in group.stimuli))
 
     def read_block(start: int, stop: int) -> list[np.ndarray]:
-        read = {s: store.read(layer.nodes[s], "values", columns=slice(start, stop)) for s in group.stimuli}
-        return [
-            average @ read[timing.stimulus].astype(np.float32, copy=False)
-            for average, timing in zip(averages, group.timing, strict=True)
-        ]
+        runs: list[np.ndarray | None] = [None] * len(group.timing)
+        for stimulus in group.stimuli:
+            read = store.read(layer.nodes[stimulus], "values", columns=slice(start, stop))
+            read = read.astype(np.float32, copy=False)
+            for index, (average, timing) in enumerate(zip(averages, group.timing, strict=True)):
+                if timing.stimulus == stimulus:
+                    runs[index] = _average(average, read)
+        return [run for run in runs if run is not None]
 
     return gram_from_blocks(
         read_block,
         n_features=layer.n_features,
         layout=group.layout,
         scaling=options.scaling,
-        block_features=BLOCK_FEATURES,
+        block_features=max(BLOCK_BYTES // (4 * n_rows), MIN_BLOCK_FEATURES),
         device=options.device,
         name=layer.name,
     )
 
 
-def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> np.ndarray:
-    """Return the matrix that averages a layer's clips into the TRs of a run, float32 (n_trs, n_clips)."""
+def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> csr_array:
+    """Return the sparse matrix that averages a layer's clips into the TRs of a run, float32 (n_trs, n_clips)."""
+    from scipy.sparse import csr_array
+
     time_s = store.read(layer.nodes[timing.stimulus], "time_s")
-    return average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}")
+    return csr_array(average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}"))
+
+
+def _average(average: csr_array, clips: np.ndarray) -> np.ndarray:
+    """Return the TRs of a run, (n_trs, n_features); without a copy where each is one clip, and they follow another."""
+    first, n_trs = int(average.indices[0]), len(average.indptr) - 1
+    if np.array_equal(average.indices, np.arange(first, first + n_trs)):
+        return clips[first : first + n_trs]
+    runs: np.ndarray = average @ clips
+    return runs
 
 
 def band_key(layers: Sequence[LayerSource], group: SubjectGroup, options: KernelOptions) -> dict[str, Any]:
@@ -104,27 +125,69 @@ def kernel_path(key: dict[str, Any]) -> str:
     return f"kernels/{digest(key)[:16]}"
 
 
+@dataclass(frozen=True)
+class KernelTask:
+    """One layer's kernel on the TR grid of one group of subjects.
+
+    Parameters
+    ----------
+    store : str
+        The store's folder.
+    layer : LayerSource
+        Whose kernel it is.
+    timing : tuple of RunTiming
+        The group's runs.
+    options : KernelOptions
+        How it is made.
+    """
+
+    store: str
+    layer: LayerSource
+    timing: tuple[RunTiming, ...]
+    options: KernelOptions
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"kernel of {self.layer.name}"
+
+
+def run_kernel_task(task: KernelTask) -> str:
+    """Make one layer's kernel and write it; return its node."""
+    from brainsim.commands.encoding_data import SubjectGroup
+    from brainsim.commands.encoding_options import resolve_device
+    from brainsim.store import Store
+
+    group = SubjectGroup(task.timing, ())
+    options = replace(task.options, device=resolve_device(task.options.device))  # what the worker finds
+    store = Store(task.store, "a")
+    return _write(store, layer_kernel(store, task.layer, group, options), [task.layer], task.layer.name, group, options)
+
+
 def ensure_kernels(
     store: Store,
     bands: Sequence[Band],
     group: SubjectGroup,
     options: KernelOptions,
     *,
+    cluster: ClusterOptions | None = None,
     progress: Progress = SILENT,
 ) -> tuple[list[str], list[str]]:
     """Make the kernels that are not stored yet, of layers first; return the nodes of the bands and of their layers.
 
     A band's kernel is the mean of its layers' kernels, each of mean diagonal 1. So each layer's activations are read
-    once, whatever the bands.
+    once, whatever the bands. Layers are tasks of their own: on a cluster, they are made side by side.
     """
+    from brainsim.compute.cluster import ClusterOptions, run_tasks
+
     layers = [layer for band in bands for layer in band.layers]
     layer_paths = {layer.name: kernel_path(band_key([layer], group, options)) for layer in layers}
-    todo = [layer for layer in layers if not store.has(layer_paths[layer.name])]
+    todo = {layer_paths[layer.name]: layer for layer in layers if not store.has(layer_paths[layer.name])}
     if todo:
-        with progress.task("kernels", total=len(todo), unit="layers") as task:
-            for layer in todo:
-                _write(store, layer_kernel(store, layer, group, options), [layer], layer.name, group, options)
-                task.advance()
+        tasks = [KernelTask(str(store.path), layer, group.timing, options) for layer in todo.values()]
+        with progress.task("kernels", total=len(todo), unit="layers") as bar:
+            for _ in run_tasks(run_kernel_task, tasks, options=cluster or ClusterOptions()):
+                bar.advance()
     paths = []
     for band in bands:
         paths.append(kernel_path(band_key(band.layers, group, options)))
@@ -143,11 +206,11 @@ def _write(
     name: str,
     group: SubjectGroup,
     options: KernelOptions,
-) -> None:
+) -> str:
     from brainsim.features.kernels import normalise_kernel
 
     key = band_key(layers, group, options)
-    store.write(
+    info = store.write(
         kernel_path(key),
         type="kernel",
         key=key,
@@ -162,6 +225,7 @@ def _write(
             "n_features": sum(layer.n_features for layer in layers),
         },
     )
+    return info.path
 
 
 def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:

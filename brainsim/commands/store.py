@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainsim.commands.store_export import store_export as store_export
+from brainsim.commands.store_fetch import store_fetch as store_fetch
+from brainsim.commands.store_import import store_import as store_import
 from brainsim.core.progress import SILENT, Progress
 
 DEFAULT_STORE = "store/brainsim.zarr"
@@ -89,6 +92,9 @@ class StoreVerification:
         node, chunk (a file below the node, or None for its own zarr.json), what (a sentence).
     unfinished : tuple of str
         Paths of nodes without completion mark: the command that makes them rewrites them.
+    repairs : tuple of dict
+        With `repair`, per damaged node: node, done ("rewritten", "unfinished", "deleted", "left" or "locked"), n_kept
+        (chunks), n_damaged (files), and rerun (the command that makes what is missing).
     seconds : float
         Time taken.
     """
@@ -99,6 +105,7 @@ class StoreVerification:
     nbytes: int
     damages: tuple[dict[str, Any], ...]
     unfinished: tuple[str, ...]
+    repairs: tuple[dict[str, Any], ...]
     seconds: float
 
 
@@ -108,7 +115,7 @@ def store_ls(store: str | Path = DEFAULT_STORE, prefix: str = "") -> StoreListin
     Parameters
     ----------
     store : str or Path
-        The store's folder.
+        The store's folder, or a URL that fsspec opens.
     prefix : str
         Names of a node path, each with the wildcards * and ? ("activations/*/layer4*"); all nodes by default.
 
@@ -117,9 +124,9 @@ def store_ls(store: str | Path = DEFAULT_STORE, prefix: str = "") -> StoreListin
     StoreError
         Where no store is.
     """
-    from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
-    opened = Store(store)
+    opened = open_store(store)
     nodes: list[dict[str, Any]] = []
     for found in opened.scan(prefix):
         if found.record is None:
@@ -159,9 +166,9 @@ def store_show(store: str | Path, node: str) -> StoreNode:
     IncompleteNodeError
         Where it is unfinished.
     """
-    from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
-    opened = Store(store)
+    opened = open_store(store)
     info = opened.info(node.strip("/"))
     return StoreNode(
         store=str(opened.path),
@@ -180,9 +187,13 @@ def store_show(store: str | Path, node: str) -> StoreNode:
 
 
 def store_verify(
-    store: str | Path = DEFAULT_STORE, *, prefix: str = "", progress: Progress = SILENT
+    store: str | Path = DEFAULT_STORE, *, prefix: str = "", repair: bool = False, progress: Progress = SILENT
 ) -> StoreVerification:
     """Read every byte of every complete node and report what is not as it was written.
+
+    With --repair, damaged activations become unfinished nodes that keep their whole chunks: the `extract` that made
+    them goes on from the first that is missing. Damaged kernels go, and are made again when they are needed. Of other
+    nodes it is told which command makes them again. Nothing that is whole is lost.
 
     Parameters
     ----------
@@ -190,14 +201,23 @@ def store_verify(
         The store's folder.
     prefix : str
         As for `store_ls`; all nodes by default.
+    repair : bool
+        Make what is damaged missing, so that it can be made again.
     progress : Progress
         Told the bytes read.
     """
     from brainsim.store import Store
+    from brainsim.store.remote import open_store
 
     began = time.perf_counter()
-    opened = Store(store)
+    opened = open_store(store)
     damages = opened.verify(progress, prefix=prefix)
+    repairs: list[dict[str, Any]] = []
+    if repair and damages:
+        from brainsim.commands.store_repair import repair_nodes
+
+        opened = Store(store, "a")
+        repairs = repair_nodes(opened, list(dict.fromkeys(damage.node for damage in damages)))
     records = [found.record for found in opened.scan(prefix) if found.record is not None]
     complete = [record.info for record in records if record.info.complete]
     return StoreVerification(
@@ -207,6 +227,7 @@ def store_verify(
         nbytes=sum(info.nbytes for info in complete),
         damages=tuple({"node": d.node, "chunk": d.chunk, "what": d.what} for d in damages),
         unfinished=tuple(sorted(record.info.path for record in records if not record.info.complete)),
+        repairs=tuple(repairs),
         seconds=time.perf_counter() - began,
     )
 

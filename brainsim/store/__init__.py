@@ -3,8 +3,9 @@
 from brainsim.store.layout import ArraySpec
 from brainsim.store.node_types import NODE_TYPES, NodeType
 from brainsim.store.records import NodeInfo
+from brainsim.store.repair import Repair
 from brainsim.store.store import Store
 from brainsim.store.verify import Damage
 from brainsim.store.writer import NodeWriter
 
-__all__ = ["NODE_TYPES", "ArraySpec", "Damage", "NodeInfo", "NodeType", "NodeWriter", "Store"]
+__all__ = ["NODE_TYPES", "ArraySpec", "Damage", "NodeInfo", "NodeType", "NodeWriter", "Repair", "Store"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ Rows = slice | np.ndarray | list[int]
 
 
 def read_array(
-    root: Path, record: NodeRecord, array: str, rows: Rows, columns: Rows, checked: dict[str, Stamp]
+    root: Path,
+    record: NodeRecord,
+    array: str,
+    rows: Rows,
+    columns: Rows,
+    checked: dict[str, Stamp],
+    *,
+    fetch: Callable[[str], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Read rows and columns of one array; only the chunks that hold the rows are touched.
 
@@ -34,6 +42,8 @@ def read_array(
     checked : dict of str to Stamp
         Chunk files that were read and checked before, with what they were then; those read now are added. Blocks of
         columns come from such a file without reading the rest of it again.
+    fetch : callable, optional
+        Returns the checked bytes of a file of the node, uint8, where it lies elsewhere than on disk.
 
     Returns
     -------
@@ -72,8 +82,9 @@ def read_array(
                 out[here] = block
                 continue
         file = f"{array}/{layout.chunk_key(index)}"
-        stamp = file_stamp(path)
-        chunk = from_bytes(read_checked(root, record, file)[:-CHECKSUM_BYTES], layout)
+        stamp = file_stamp(path) if fetch is None else None
+        data = read_checked(root, record, file) if fetch is None else fetch(file)
+        chunk = from_bytes(data[:-CHECKSUM_BYTES], layout)
         out[here] = chunk[_as_index(local)][:, taken] if len(layout.shape) > 1 else chunk[_as_index(local)]
         if stamp is not None and not whole:
             checked[path] = stamp

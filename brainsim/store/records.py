@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -52,6 +52,8 @@ class NodeInfo:
         Its arrays; while it is unfinished, those that an interrupted writer can go on with.
     nbytes : int
         Bytes of its files on disk, chunks and array metadata; while it is unfinished, of those to go on from.
+    dims : dict of str to (tuple of str or None)
+        Names of the axes of each array.
     """
 
     path: str
@@ -66,6 +68,7 @@ class NodeInfo:
     attributes: dict[str, Any]
     arrays: dict[str, tuple[tuple[int, ...], str]]
     nbytes: int
+    dims: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def copy_info(info: NodeInfo) -> NodeInfo:
         software=dict(info.software),
         attributes=plain(info.attributes, "attributes"),
         arrays=dict(info.arrays),
+        dims=dict(info.dims),
     )
 
 
@@ -159,8 +163,9 @@ def check_attributes(path: str, attributes: Mapping[str, Any]) -> dict[str, Any]
 def finish_record(record: NodeRecord, layouts: dict[str, ArrayLayout], files: dict[str, tuple[int, int]]) -> NodeRecord:
     """Return the record with its completion mark, arrays and manifest."""
     arrays = {name: (layout.shape, layout.dtype) for name, layout in layouts.items()}
+    dims = {name: layout.dims for name, layout in layouts.items()}
     nbytes = sum(size for size, _ in files.values())
-    return NodeRecord(replace(record.info, complete=True, arrays=arrays, nbytes=nbytes), layouts, files)
+    return NodeRecord(replace(record.info, complete=True, arrays=arrays, nbytes=nbytes, dims=dims), layouts, files)
 
 
 def unfinished_record(
@@ -176,6 +181,23 @@ def can_go_on(left: NodeRecord, wanted: NodeRecord) -> bool:
         wanted.info.type, wanted.info.version, wanted.info.digest, wanted.info.software, wanted.info.attributes,
     )  # fmt: skip
     return same and not left.info.complete and bool(left.files)
+
+
+def other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:
+    """Return the error for a complete node that another key made, naming the fields that differ."""
+    names = sorted(set(there.key) | set(wanted.key))
+    differing = [n for n in names if there.key.get(n) != wanted.key.get(n)]
+    shown = "; ".join(f"{n} was {_short(there.key.get(n))}, is {_short(wanted.key.get(n))}" for n in differing[:4])
+    more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+    return InvalidValueError(
+        f"node {there.path!r} is complete and was made otherwise: {shown}{more}.",
+        hint="use another name, or --overwrite to replace it",
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def group_document(attributes: Mapping[str, Any]) -> bytes:
@@ -283,6 +305,7 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
             attributes={name: value for name, value in attributes.items() if name != RECORD},
             arrays={array: (layout.shape, layout.dtype) for array, layout in layouts.items()},
             nbytes=sum(size for size, _ in files.values()),
+            dims={array: layout.dims for array, layout in layouts.items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, "lacks fields of its record") from error

@@ -5,11 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError, StoreError
-from brainsim.store.files import folder_names
 from brainsim.store.records import NodeRecord
 
 
@@ -48,13 +46,13 @@ class Found:
     error: StoreError | None = None
 
 
-def scan(root: Path, prefix: str, load: Callable[[str], Place]) -> Iterator[Found]:
+def scan(names_in: Callable[[str], list[str]], prefix: str, load: Callable[[str], Place]) -> Iterator[Found]:
     """Yield every node whose path begins with the names of `prefix`; folders are walked in sorted order.
 
     Parameters
     ----------
-    root : Path
-        The store's folder.
+    names_in : callable
+        Lists the names in a folder of the store, sorted; "" is the store itself.
     prefix : str
         Names joined by slashes; each may hold the wildcards * and ?.
     load : callable
@@ -63,12 +61,14 @@ def scan(root: Path, prefix: str, load: Callable[[str], Place]) -> Iterator[Foun
     names = [name for name in prefix.split("/") if name]
     if any(name.startswith(".") for name in names) or prefix.startswith("/"):
         raise InvalidValueError(f"prefix is {prefix!r}; it must be names of a node path, as 'bold/planted'.")
-    yield from _walk(str(root), "", names, load)
+    yield from _walk(names_in, "", names, load)
 
 
-def _walk(root: str, path: str, names: list[str], load: Callable[[str], Place]) -> Iterator[Found]:
+def _walk(
+    names_in: Callable[[str], list[str]], path: str, names: list[str], load: Callable[[str], Place]
+) -> Iterator[Found]:
     pattern = names[0] if names else "*"
-    for name in folder_names(f"{root}/{path}"):
+    for name in names_in(path):
         if name.startswith(".") or name == "zarr.json" or not fnmatch.fnmatchcase(name, pattern):
             continue
         child = f"{path}/{name}" if path else name
@@ -81,14 +81,14 @@ def _walk(root: str, path: str, names: list[str], load: Callable[[str], Place]) 
             if len(names) <= 1:
                 yield Found(child, place.record)
         elif place.kind == "group":
-            yield from _walk(root, child, names[1:], load)
+            yield from _walk(names_in, child, names[1:], load)
         else:
-            yield from _orphan(root, child, load)
+            yield from _orphan(names_in, child, load)
 
 
-def _orphan(root: str, path: str, load: Callable[[str], Place]) -> Iterator[Found]:
+def _orphan(names_in: Callable[[str], list[str]], path: str, load: Callable[[str], Place]) -> Iterator[Found]:
     """Yield a folder that holds something but no zarr.json; an empty one is what a writer killed early leaves."""
-    if folder_names(f"{root}/{path}") and load(path).kind == "nothing":
+    if names_in(path) and load(path).kind == "nothing":
         error = StoreDamageError(
             f"the zarr.json of {path!r} is missing, and there are files below it.", hint="brainsim store verify"
         )

@@ -24,6 +24,7 @@ from brainsim.store.files import (
     METADATA,
     Stamp,
     check_node_path,
+    folder_names,
     move,
     named_os_errors,
     no_space,
@@ -40,10 +41,12 @@ from brainsim.store.records import (
     copy_info,
     group_document,
     node_document,
+    other_key,
     parse_group,
     parse_node,
     plain,
 )
+from brainsim.store.repair import Repair, repair_node
 from brainsim.store.root import check_root, make_root
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.verify import Damage, verify_nodes
@@ -143,7 +146,7 @@ class Store:
 
     def scan(self, prefix: str = "") -> Iterator[Found]:
         """Yield every node under a path, as `nodes` does, and damaged ones with their error."""
-        return scan(self.path, prefix, self._load)
+        return scan(lambda path: folder_names(f"{self.path}/{path}"), prefix, self._load)
 
     # ------------------------------------------------------------------ reading
 
@@ -270,7 +273,7 @@ class Store:
             there = self._standing(node, overwrite)
             if there is not None and there.info.complete and not overwrite:
                 if there.info.digest != wanted.info.digest:
-                    raise _other_key(there.info, wanted.info)
+                    raise other_key(there.info, wanted.info)
                 if missing_file(self.path, there) is None:
                     return copy_info(there.info)
             if resume and not overwrite and there is not None and can_go_on(there, wanted):
@@ -307,6 +310,18 @@ class Store:
         Unfinished nodes are not damage: `nodes(complete=False)` lists them.
         """
         return verify_nodes(self.path, self.scan(prefix), progress)
+
+    def repair(self, node: str) -> Repair | None:
+        """Make what is damaged of a node missing, under its lock; see `Repair`. None where nothing is damaged.
+
+        Raises
+        ------
+        StoreLockedError
+            Where a writer is at it.
+        """
+        self._check_writable()
+        with named_os_errors(self.path, f"repairing {node!r}"):
+            return repair_node(self.path, check_node_path(node), self._load)
 
     # ------------------------------------------------------------------ helpers
 
@@ -375,19 +390,3 @@ class Store:
         if place.kind == "group" and any(self.scan(node)):
             raise InvalidValueError(f"node path is {node!r}; there are nodes below it, so it cannot be one itself.")
         return place.record
-
-
-def _other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:
-    names = sorted(set(there.key) | set(wanted.key))
-    differing = [n for n in names if there.key.get(n) != wanted.key.get(n)]
-    shown = "; ".join(f"{n} was {_short(there.key.get(n))}, is {_short(wanted.key.get(n))}" for n in differing[:4])
-    more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
-    return InvalidValueError(
-        f"node {there.path!r} is complete and was made otherwise: {shown}{more}.",
-        hint="use another name, or --overwrite to replace it",
-    )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

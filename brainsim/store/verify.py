@@ -44,12 +44,13 @@ def verify_nodes(root: Path, found: Iterable[Found], progress: Progress) -> list
             complete.append(item.record)
     with progress.task("verify", total=sum(r.info.nbytes for r in complete), unit="B") as task:
         for record in complete:
-            damages += _verify_node(root, record)
+            damages += verify_node(root, record)
             task.advance(record.info.nbytes)
     return damages
 
 
-def _verify_node(root: Path, record: NodeRecord) -> Iterator[Damage]:
+def verify_node(root: Path, record: NodeRecord) -> Iterator[Damage]:
+    """Yield what is wrong with one complete node."""
     node = record.info.path
     expected = {f"{array}/{METADATA}" for array in record.layouts}
     for array, layout in record.layouts.items():

@@ -20,12 +20,14 @@ def _from_the_checkout(root_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_benchmarks_print_and_keep_their_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "figures.json"
     import_module("benchmarks.__main__").main(
-        ["search", "lattice", "nulls", "extract", "ingest", "rsa", "--quick", "--out", str(out)]
+        ["search", "lattice", "nulls", "extract", "kernel", "store", "ingest", "rsa", "--quick", "--out", str(out)]
     )
     figures = json.loads(out.read_text())
     assert figures["search"]["exhaustive_largest_difference_same_choice"] < 1e-4
     assert figures["lattice"]["7 of 3: candidates"] > 7
     assert figures["nulls"]["rows"] == 160
+    assert figures["kernel"]["n_delays"] == 4
+    assert figures["store"]["chunk files: store"] == 4
     assert "ratio_climbing" in capsys.readouterr().out
 
 
