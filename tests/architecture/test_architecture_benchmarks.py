@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -17,18 +18,30 @@ def _from_the_checkout(root_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(root_dir), *sys.path])
 
 
-def test_benchmarks_print_and_keep_their_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+# What a figure must be even at sizes that measure nothing. The benchmark of memory takes minutes also then.
+FIGURES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "search": ("exhaustive_largest_difference_same_choice", lambda value: value < 1e-4),
+    "lattice": ("7 of 3: candidates", lambda value: value > 7),
+    "nulls": ("rows", lambda value: value == 160),
+    "kernel": ("n_delays", lambda value: value == 4),
+    "store": ("chunk files: store", lambda value: value == 4),
+}
+
+
+@pytest.mark.parametrize("name", ["search", "lattice", "nulls", "extract", "kernel", "store", "ingest", "rsa"])
+def test_a_benchmark_prints_and_keeps_its_figures(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "figures.json"
-    import_module("benchmarks.__main__").main(
-        ["search", "lattice", "nulls", "extract", "kernel", "store", "ingest", "rsa", "--quick", "--out", str(out)]
-    )
+    out.write_text('{"memory": {"bands": 108}}')
+    import_module("benchmarks.__main__").main([name, "--quick", "--out", str(out)])
     figures = json.loads(out.read_text())
-    assert figures["search"]["exhaustive_largest_difference_same_choice"] < 1e-4
-    assert figures["lattice"]["7 of 3: candidates"] > 7
-    assert figures["nulls"]["rows"] == 160
-    assert figures["kernel"]["n_delays"] == 4
-    assert figures["store"]["chunk files: store"] == 4
-    assert "ratio_climbing" in capsys.readouterr().out
+    assert figures["memory"] == {"bands": 108}  # what is known from other runs stays
+    assert len(figures[name]) > 1
+    if name in FIGURES:
+        key, holds = FIGURES[name]
+        assert holds(figures[name][key])
+    assert next(iter(figures[name])) in capsys.readouterr().out
 
 
 def test_unknown_benchmarks_are_named(capsys: pytest.CaptureFixture[str]) -> None:
