@@ -13,6 +13,7 @@ from brainsim.core.errors import NumericalError
 from brainsim.core.progress import Progress, Task
 from brainsim.core.seeds import named_seed
 from brainsim.models import LoadedModel, load_model
+from brainsim.models.keys import choose_compile
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.pooling import find_pool
 from brainsim.models.sketch import Sketch
@@ -23,7 +24,7 @@ from brainsim.store import Store
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
-    """Load each model that has something to do, once."""
+    """Load each model that has something to do, once, and compile it where that is asked for."""
     rows = {job.row.name: job.row for job in jobs}
     loaded = {}
     with progress.task("loading models", total=len(rows), unit="models") as task:
@@ -39,6 +40,12 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
                 precision=options.precision,
             )
             task.advance()
+    compiled = [model for name, model in loaded.items() if choose_compile(rows[name], options.compile)]
+    if compiled:
+        with progress.task("compiling models", total=len(compiled), unit="models") as task:
+            for model in compiled:
+                model.compile(options.batch_size)
+                task.advance()
     return loaded
 
 

@@ -36,7 +36,7 @@ class ExtractTask:
     digest : str
         The stimulus's digest: the worker must see the same movie.
     options : ExtractOptions
-        With the layers that are missing, and the size of the sketch.
+        With the layers by name, and the size of the sketch.
     """
 
     store: Path
@@ -64,7 +64,7 @@ def make_tasks(
             model=job.row.address or job.row.name,
             stimulus=by_name[job.stimulus.name],
             digest=job.stimulus.digest,
-            options=replace(options, layers=job.missing, sketch=job.sketch),
+            options=replace(options, layers=job.layers, sketch=job.sketch),
         )
         for job in jobs
     ]
