@@ -259,6 +259,7 @@ def extract(
     sizing.check_room(sizes, box)
     if todo and cluster == "threads":
         from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
+        from brainsim.models.sketch import trim_sketches
 
         loaded = load_models(todo, options, progress)
         slow = tell_slow(loaded)
@@ -271,6 +272,7 @@ def extract(
             own = [job for job in todo if job.stimulus is stimulus]
             for group in sizing.group_jobs(own, sizes) if own else ():
                 n_bytes += run_jobs(group, loaded, options, box, progress)
+        trim_sketches(0)
     elif todo:
         from brainsim.commands.extract_tasks import make_tasks, run_on_cluster
 

@@ -16,7 +16,7 @@ from brainsim.models import LoadedModel, load_model
 from brainsim.models.keys import choose_compile
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.pooling import find_pool
-from brainsim.models.sketch import Sketch
+from brainsim.models.sketch import Sketch, find_sketch, trim_sketches
 from brainsim.models.transfer import HostCopy
 from brainsim.stimuli import ClipBatch, ClipRequest, Stimulus, iter_clip_batches
 from brainsim.stimuli.ahead import Behind, run_ahead
@@ -91,7 +91,8 @@ def run_jobs(
             task.advance(writer.first)
         devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch}
         # One for all models: layers of any model share its first columns.
-        sketches = {found: Sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
+        sketches = {found: find_sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
+        stack.callback(trim_sketches)
         batches = stack.enter_context(
             closing(run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1))
         )
