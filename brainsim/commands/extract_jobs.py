@@ -222,7 +222,8 @@ def feature_key(row: ModelRow, options: ExtractOptions, *, sketch: int | None = 
         "resize": options.resize,
         # Left out where they are not used, so that they leave the keys of all who do without them as they were.
         **({} if precision == "fp32" else {"precision": precision}),
-        **({"compile": True} if choose_compile(row, options.compile) else {}),
+        # With the taps, which are in the code: of a model that is not a row, those that were chosen.
+        **({"compile": digest(list(row.layers(options.tap)))} if choose_compile(row, options.compile) else {}),
         **({} if options.pad == "repeat" else {"pad": options.pad}),
         **({} if sketch is None else {"sketch": {"n_outputs": sketch, "seed": options.seed}}),
     }

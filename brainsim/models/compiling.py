@@ -9,7 +9,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from brainsim.core.errors import DeviceError, InvalidValueError
+from brainsim.core.errors import BrainsimError, DeviceError, InvalidValueError
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.taps import put_inside
 
@@ -85,7 +85,7 @@ def explain_compiling(name: str, device: torch.device) -> Iterator[None]:
     try:
         with torch._dynamo.config.patch(**limits):
             yield
-    except torch.cuda.OutOfMemoryError:
+    except (BrainsimError, torch.cuda.OutOfMemoryError):
         raise
     except (RuntimeError, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

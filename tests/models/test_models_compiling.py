@@ -80,15 +80,20 @@ def toys() -> Iterator[None]:
         MODELS.remove(name)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture(autouse=True)
-def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def backend(request: pytest.FixtureRequest, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the C++ compiler where a test is about what is compiled, and not about its code."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     elif shutil.which("g++") is None:
         pytest.skip("torch compiles with a C++ compiler")
     else:
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
 
 
 def relative_l2(got: Tensor, expected: Tensor) -> float:
@@ -180,6 +185,7 @@ def test_extraction_has_a_key_of_its_own_and_bits_that_do_not_depend_on_what_was
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # C++ compilers take their time
 @pytest.mark.parametrize(("precision", "protocol"), [("fp32", "default"), ("fp32", "study"), ("bf16", "default")])
 @pytest.mark.parametrize("name", TINY)
 def test_compiled_rows_stay_within_the_stated_bounds_at_every_layer(name: str, precision: str, protocol: str) -> None:
@@ -195,6 +201,7 @@ def test_compiled_rows_stay_within_the_stated_bounds_at_every_layer(name: str, p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # C++ compilers take their time
 def test_a_full_size_row_stays_within_the_stated_bound_at_every_layer() -> None:
     plain, compiled = (load_model("mae-base", random_weights=True) for _ in range(2))
     compiled.compile(2)
