@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -65,7 +66,7 @@ class CompiledBlocks:
         for tap in self.outer:
             put_inside(module.get_submodule(tap))
         for block in self.blocks.values():
-            block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
+            block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
 
     def check_layers(self, layers: Sequence[str], *, name: str) -> None:
         """Raise InvalidValueError for a layer inside a block that no hook was put on before it was compiled."""
@@ -81,9 +82,9 @@ class CompiledBlocks:
 @contextmanager
 def explain_compiling(name: str, device: torch.device) -> Iterator[None]:
     """Let torch compile as many versions as there are, and turn what keeps it from compiling into a DeviceError."""
-    limits = {"recompile_limit": MAX_VERSIONS, "accumulated_recompile_limit": MAX_VERSIONS}
+    limits: dict[str, Any] = {"recompile_limit": MAX_VERSIONS, "accumulated_recompile_limit": MAX_VERSIONS}
     try:
-        with torch._dynamo.config.patch(**limits):
+        with torch._dynamo.config.patch(limits):
             yield
     except (BrainsimError, torch.cuda.OutOfMemoryError):
         raise

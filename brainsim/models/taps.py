@@ -120,14 +120,14 @@ def put_inside(module: nn.Module) -> None:
 
 def _keep_inside(module: nn.Module, _: object, output: object) -> None:
     # One function for all taps, without their names, so that blocks that are alike share one piece of code.
-    module._brainsim_kept = _copy_first(output, "inside a block")  # type: ignore[assignment]
+    module._brainsim_kept = _copy_first(output, "inside a block")
 
 
 def _take_inside(module: nn.Module) -> Tensor:
     kept = module._brainsim_kept
     module._brainsim_kept = None  # type: ignore[assignment]
     if not isinstance(kept, Tensor):
-        raise RuntimeError("a block ran without its compiled code")  # never: kept would be of another forward pass
+        raise RuntimeError("a layer inside compiled code gave nothing in this forward pass")  # it was traced: never
     return kept
 
 
