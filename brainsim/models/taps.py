@@ -110,6 +110,8 @@ def capture(
     finally:
         for handle in handles:
             handle.remove()
+        for name in inside:  # what nobody asked for, too: it takes memory
+            module.get_submodule(name)._brainsim_kept = None  # type: ignore[assignment]
 
 
 def put_inside(module: nn.Module) -> None:
@@ -125,7 +127,6 @@ def _keep_inside(module: nn.Module, _: object, output: object) -> None:
 
 def _take_inside(module: nn.Module) -> Tensor:
     kept = module._brainsim_kept
-    module._brainsim_kept = None  # type: ignore[assignment]
     if not isinstance(kept, Tensor):
         raise RuntimeError("a layer inside compiled code gave nothing in this forward pass")  # it was traced: never
     return kept
