@@ -63,6 +63,38 @@ def show_demo(summary: Any) -> RenderableType:
     return Group(table, Text(), make_lines(paths))
 
 
+def show_extract(summary: Any) -> RenderableType:
+    """Show what a dry run would write: a row per layer, over all movies, then a line per model and the whole."""
+    if not summary.dry_run:
+        return show_summary(summary)
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for node in summary.plan:
+        row = rows.setdefault(
+            (node["model"], node["layer"]),
+            {name: node[name] for name in ("model", "layer", "n_features")}
+            | {"n_clips": 0, "bytes": 0, "n_write": 0, "n_nodes": 0},
+        )
+        row["n_clips"] += node["n_clips"]
+        row["bytes"] += node["bytes"]
+        row["n_write"] += node["state"] == "write"
+        row["n_nodes"] += 1
+    columns = {"model": "model", "layer": "layer", "n_clips": "clips", "n_features": "features", "bytes": "bytes"}
+    shown = [
+        {**row, "bytes": format_bytes(row["bytes"]), "todo": f"{row['n_write']} of {row['n_nodes']}"}
+        for row in rows.values()
+    ]
+    lines = {"store": summary.store, "movies": f"{len(summary.stimuli)}: {tell(summary.stimuli)}"}
+    for model, feature_set in summary.feature_sets.items():
+        own = [row for row in rows.values() if row["model"] == model]
+        if own:
+            n_bytes = sum(row["bytes"] for row in own)
+            lines[model] = f"{own[0]['n_clips']:,} clips, {len(own)} layers, {format_bytes(n_bytes)}, in {feature_set}"
+    n_nodes, in_all = summary.n_nodes_written, sum(row["bytes"] for row in rows.values())
+    lines["to write"] = f"{n_nodes:,} nodes, {format_bytes(summary.bytes)}; {format_bytes(in_all)} with what is there"
+    table = _result_table(shown, columns | {"todo": "movies to do"}, "Each layer, over all movies")
+    return Group(Text("Dry run: nothing was written.", style="bold"), make_lines(lines), *table)
+
+
 def show_fit(summary: Any) -> RenderableType:
     """Show what was fitted, then one row per subject and stream."""
     lines = {
@@ -371,6 +403,7 @@ def show_doctor(summary: Any) -> RenderableType:
 VIEWS: dict[str, Callable[[Any], RenderableType]] = {
     "demo": show_demo,
     "doctor": show_doctor,
+    "extract": show_extract,
     "fit": show_fit,
     "kernel": show_kernel,
     "models list": show_models,

@@ -15,7 +15,7 @@ from brainsim.core.registry import suggest
 from brainsim.models import MODELS, ModelRow, find_row, weights_key
 from brainsim.models.catalogue import UNTRAINED
 from brainsim.models.external import explain_module, is_external
-from brainsim.models.keys import choose_precision
+from brainsim.models.keys import choose_compile, choose_precision
 from brainsim.models.sketch_size import count_outputs
 from brainsim.models.weight_files import checkpoint_files
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
@@ -222,6 +222,8 @@ def feature_key(row: ModelRow, options: ExtractOptions, *, sketch: int | None = 
         "resize": options.resize,
         # Left out where they are not used, so that they leave the keys of all who do without them as they were.
         **({} if precision == "fp32" else {"precision": precision}),
+        # With the taps, which are in the code: of a model that is not a row, those that were chosen.
+        **({"compile": digest(list(row.layers(options.tap)))} if choose_compile(row, options.compile) else {}),
         **({} if options.pad == "repeat" else {"pad": options.pad}),
         **({} if sketch is None else {"sketch": {"n_outputs": sketch, "seed": options.seed}}),
     }

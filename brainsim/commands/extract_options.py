@@ -36,6 +36,7 @@ class ExtractOptions:
     pad: str = "repeat"
     sketch: int | None = None
     sketch_error: float | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_pool(self.pool)

@@ -13,9 +13,10 @@ from brainsim.core.errors import NumericalError
 from brainsim.core.progress import Progress, Task
 from brainsim.core.seeds import named_seed
 from brainsim.models import LoadedModel, load_model
+from brainsim.models.keys import choose_compile
 from brainsim.models.networks.masking import RandomMask
 from brainsim.models.pooling import find_pool
-from brainsim.models.sketch import Sketch
+from brainsim.models.sketch import Sketch, find_sketch, trim_sketches
 from brainsim.models.transfer import HostCopy
 from brainsim.stimuli import ClipBatch, ClipRequest, Stimulus, iter_clip_batches
 from brainsim.stimuli.ahead import Behind, run_ahead
@@ -23,7 +24,7 @@ from brainsim.store import Store
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
-    """Load each model that has something to do, once."""
+    """Load each model that has something to do, once, and compile it where that is asked for."""
     rows = {job.row.name: job.row for job in jobs}
     loaded = {}
     with progress.task("loading models", total=len(rows), unit="models") as task:
@@ -39,6 +40,12 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
                 precision=options.precision,
             )
             task.advance()
+    compiled = [model for name, model in loaded.items() if choose_compile(rows[name], options.compile)]
+    if compiled:
+        with progress.task("compiling models", total=len(compiled), unit="models") as task:
+            for model in compiled:
+                model.compile(options.batch_size)
+                task.advance()
     return loaded
 
 
@@ -84,7 +91,8 @@ def run_jobs(
             task.advance(writer.first)
         devices = {(job.sketch, models[name].device) for name, job in by_name.items() if job.sketch}
         # One for all models: layers of any model share its first columns.
-        sketches = {found: Sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
+        sketches = {found: find_sketch(found[0], seed=options.seed, device=found[1]) for found in devices}
+        stack.callback(trim_sketches)
         batches = stack.enter_context(
             closing(run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1))
         )

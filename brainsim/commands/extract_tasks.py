@@ -36,7 +36,9 @@ class ExtractTask:
     digest : str
         The stimulus's digest: the worker must see the same movie.
     options : ExtractOptions
-        With the layers that are missing, and the size of the sketch.
+        With the layers by name, and the size of the sketch.
+    n_clips : int
+        Clips, for the bar that counts those of all tasks.
     """
 
     store: Path
@@ -44,6 +46,7 @@ class ExtractTask:
     stimulus: dict[str, Any]
     digest: str
     options: ExtractOptions
+    n_clips: int = 0
 
     @property
     def label(self) -> str:
@@ -64,7 +67,8 @@ def make_tasks(
             model=job.row.address or job.row.name,
             stimulus=by_name[job.stimulus.name],
             digest=job.stimulus.digest,
-            options=replace(options, layers=job.missing, sketch=job.sketch),
+            options=replace(options, layers=job.layers, sketch=job.sketch),
+            n_clips=job.plan.n_clips,
         )
         for job in jobs
     ]
@@ -96,7 +100,15 @@ def run_task(task: ExtractTask) -> int:
 
 
 def run_on_cluster(tasks: Sequence[ExtractTask], cluster: ClusterOptions, progress: Progress) -> int:
-    """Run tasks on workers; return the bytes of activations written."""
+    """Run tasks on workers; return the bytes of activations written.
+
+    One bar counts tasks and one the clips of those that are done, whatever worker did them: movies differ in length.
+    """
     from brainsim.compute.cluster import run_tasks
 
-    return sum(n_bytes for _, n_bytes in run_tasks(run_task, tasks, options=cluster, progress=progress))
+    n_bytes = 0
+    with progress.task("clips of all tasks", total=sum(task.n_clips for task in tasks), unit="clips") as bar:
+        for task, written in run_tasks(run_task, tasks, options=cluster, progress=progress):
+            n_bytes += written
+            bar.advance(task.n_clips)
+    return n_bytes

@@ -143,6 +143,7 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             "weights": model.weights_digest,
             "seed": options.seed,
             "precision": model.precision,
+            "compiled": model.blocks is not None,
         },
         overwrite=options.overwrite,
         resume=True,

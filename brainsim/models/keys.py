@@ -60,6 +60,11 @@ def choose_precision(row: ModelRow, precision: str) -> str:
     return "fp32" if row.weights.kind == "none" else precision
 
 
+def choose_compile(row: ModelRow, wanted: bool) -> bool:
+    """Return whether a model is compiled: where that is asked for, and it has weights."""
+    return wanted and row.weights.kind != "none"
+
+
 def weights_key(
     name: str | ModelRow,
     *,

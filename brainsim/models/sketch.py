@@ -14,6 +14,29 @@ from brainsim.core.seeds import named_rng
 # Features whose part of the matrix is drawn at once, from a generator of its own: the part depends on nothing else, so
 # that blocks of features give what all of them together give.
 BLOCK = 2**16
+# What is kept of matrices when a movie is over: all of 3 million features with 28,000 outputs take half of it, and a
+# quarter of a minute to draw.
+KEPT_BYTES = 2**30
+
+_kept: dict[tuple[int, int, torch.device], Sketch] = {}
+
+
+def find_sketch(n_outputs: int, *, seed: int, device: torch.device) -> Sketch:
+    """Return a sketch, with what is kept of its matrix from earlier movies in this process."""
+    key = (n_outputs, seed, device)
+    sketch = _kept.pop(key, None) or Sketch(n_outputs, seed=seed, device=device)
+    _kept[key] = sketch  # the last used is the last to go
+    return sketch
+
+
+def trim_sketches(n_bytes: int = KEPT_BYTES) -> None:
+    """Let go of matrices until no more than a number of bytes is kept, of those longest unused first."""
+    left = n_bytes
+    for key, sketch in reversed(list(_kept.items())):
+        sketch.trim(left)
+        left -= sketch.n_bytes
+        if not sketch.n_bytes:
+            del _kept[key]
 
 
 class Sketch:
@@ -66,6 +89,18 @@ class Sketch:
             sums += torch.sparse.mm(self._part(begin // BLOCK, len(block)), block.contiguous())
         return sums.T.contiguous()
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the parts that are kept on the device."""
+        return sum(_count_bytes(part) for part in self._parts.values())
+
+    def trim(self, n_bytes: int) -> None:
+        """Let go of parts, of the last features first, until no more than `n_bytes` are kept."""
+        for key in sorted(self._parts, reverse=True):
+            if self.n_bytes <= n_bytes:
+                return
+            del self._parts[key]
+
     def _part(self, index: int, n_features: int) -> Tensor:
         """Return the matrix of one block of features, sparse (n_outputs, n_features)."""
         key = (index, n_features)
@@ -96,6 +131,14 @@ def draw_block(n_outputs: int, index: int, *, seed: int) -> tuple[np.ndarray, np
     outputs = rng.integers(edges[:-1], edges[1:], (BLOCK, n_copies), np.int32)
     signs = rng.integers(0, 2, (BLOCK, n_copies), np.int8).astype(np.float32) * 2 - 1
     return outputs, signs
+
+
+def _count_bytes(part: Tensor) -> int:
+    if part.layout == torch.sparse_csr:
+        tensors = [part.crow_indices(), part.col_indices(), part.values()]
+    else:
+        tensors = [part.indices(), part.values()]
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _as_sparse(outputs: np.ndarray, signs: np.ndarray, n_outputs: int) -> Tensor:

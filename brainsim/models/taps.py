@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,9 @@ class _AllCaptured(BaseException):
 
 
 @contextmanager
-def capture(module: nn.Module, names: Sequence[str], *, stop: bool = False) -> Iterator[dict[str, Tensor]]:
+def capture(
+    module: nn.Module, names: Sequence[str], *, stop: bool = False, inside: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of the named submodules during forward passes inside a `with` block.
 
     Outputs are cloned at once: the next module may work in place (ResNet's ReLU overwrites what its batch norm gave).
@@ -82,30 +85,58 @@ def capture(module: nn.Module, names: Sequence[str], *, stop: bool = False) -> I
     stop : bool
         Leave the forward pass, and the block, when all of them have given their output: what comes after is not
         computed. A module that would run again after that is then not noticed.
+    inside : mapping of str to str
+        Submodules inside compiled code, where no hook can be added any more -> the compiled submodule around it. Their
+        outputs are kept by hooks that `put_inside` put there before.
     """
     outputs: dict[str, Tensor] = {}
     handles = []
     try:
         for name, submodule in find_modules(module, names).items():
 
-            def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
-                first = output[0] if isinstance(output, tuple | list) else output
-                if not isinstance(first, Tensor):
-                    raise InvalidValueError(f"layer {name!r} gives {type(first).__name__}; a tensor is wanted.")
+            def keep(_: nn.Module, __: object, output: object, name: str = name, inner: nn.Module = submodule) -> None:
                 if name in outputs:
                     raise InvalidValueError(
                         f"layer {name!r} runs twice in one forward pass; tap a module that runs once."
                     )
-                outputs[name] = first.detach().clone()
+                outputs[name] = _take_inside(inner) if name in inside else _copy_first(output, name)
                 if stop and len(outputs) == len(names):
                     raise _AllCaptured
 
-            handles.append(submodule.register_forward_hook(keep))
+            heard = module.get_submodule(inside[name]) if name in inside else submodule
+            handles.append(heard.register_forward_hook(keep))
         with suppress(_AllCaptured):
             yield outputs
     finally:
         for handle in handles:
             handle.remove()
+        for name in inside:  # what nobody asked for, too: it takes memory
+            module.get_submodule(name)._brainsim_kept = None  # type: ignore[assignment]
+
+
+def put_inside(module: nn.Module) -> None:
+    """Let a module that will be inside compiled code keep a copy of each output, for `capture` to take."""
+    module._brainsim_kept = None  # type: ignore[assignment]
+    module.register_forward_hook(_keep_inside)
+
+
+def _keep_inside(module: nn.Module, _: object, output: object) -> None:
+    # One function for all taps, without their names, so that blocks that are alike share one piece of code.
+    module._brainsim_kept = _copy_first(output, "inside a block")
+
+
+def _take_inside(module: nn.Module) -> Tensor:
+    kept = module._brainsim_kept
+    if not isinstance(kept, Tensor):
+        raise RuntimeError("a layer inside compiled code gave nothing in this forward pass")  # it was traced: never
+    return kept
+
+
+def _copy_first(output: object, name: str) -> Tensor:
+    first = output[0] if isinstance(output, tuple | list) else output
+    if not isinstance(first, Tensor):
+        raise InvalidValueError(f"layer {name!r} gives {type(first).__name__}; a tensor is wanted.")
+    return first.detach().clone()
 
 
 def describe_tap(name: str, shape: tuple[int, ...], network: Network) -> TapInfo:

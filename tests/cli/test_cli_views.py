@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from brainsim.cli.views import MAX_ROWS, show
+from brainsim.commands.extract import ExtractSummary
 from brainsim.commands.fit import FitSummary
 from brainsim.commands.partition import PartitionSummary
 
@@ -106,3 +107,28 @@ def test_a_dry_run_says_so() -> None:
     dry = replace(FIT, streams=(), n_nodes_written=0, n_nodes_reused=0)
     assert printed("fit", dry).startswith("Dry run: nothing was written.")
     assert "Dry run" not in printed("fit", FIT)
+
+
+def test_a_dry_extraction_tells_clips_layers_and_bytes_of_each_layer_model_and_in_all() -> None:
+    plan = tuple(
+        {
+            "node": f"activations/mae@1/blocks.{i}/run-{run}", "model": "mae", "layer": f"blocks.{i}",
+            "stimulus": f"run-{run}", "n_clips": 300 * run, "n_features": 1000, "bytes": 300 * run * 4000,
+            "state": "reuse" if run == 1 else "write",
+        }
+        for run, i in product((1, 2), range(12))
+    )  # fmt: skip
+    summary = ExtractSummary(
+        store="s.zarr", feature_sets={"mae": "mae@1"}, stimuli=("run-1", "run-2"), n_nodes_written=12,
+        n_nodes_reused=12, n_clips=900, n_padded_clips=0, bytes=12 * 600 * 4000, seconds=0.1, warnings=(),
+        dry_run=True, plan=plan,
+    )  # fmt: skip
+    text = printed("extract", summary)
+    assert text.startswith("Dry run: nothing was written.")
+    (row,) = [line.split() for line in text.splitlines() if "blocks.7" in line]
+    assert row == ["mae", "blocks.7", "900", "1000", "3.4", "MiB", "1", "of", "2"]
+    assert "900 clips, 12 layers, 41.2 MiB, in mae@1" in text
+    assert "12 nodes, 27.5 MiB; 41.2 MiB with what is there" in text
+    assert max(map(len, printed("extract", summary, width=80).splitlines())) <= 80
+    done = printed("extract", replace(summary, dry_run=False, plan=()))
+    assert "Dry run" not in done

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,31 @@ def contents(path: Path) -> dict[str, bytes]:
     return {f"{info.path}:{a}": box.read(info.path, a).tobytes() for info in box.nodes() for a in info.arrays}
 
 
+@dataclass
+class Bar:
+    """Counts."""
+
+    total: float | None
+    done: float = 0
+
+    def advance(self, n: float = 1) -> None:
+        self.done += n
+
+    def set_total(self, total: float) -> None:
+        self.total = total
+
+
 class Listener(SilentProgress):
-    """Remembers warnings."""
+    """Remembers warnings, and how far each bar went."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.bars: dict[str, Bar] = {}
+
+    @contextmanager
+    def task(self, label: str, *, total: float | None = None, unit: str = "") -> Iterator[Bar]:
+        self.bars[label] = Bar(total)
+        yield self.bars[label]
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -96,10 +119,12 @@ def test_words_that_no_cluster_knows_are_refused(movies: list[Path], tmp_path: P
 
 
 def test_workers_write_the_bits_of_one_process_and_nothing_the_second_time(movies: list[Path], tmp_path: Path) -> None:
+    listener = Listener()
     there = extract(
         movies, store=tmp_path / "there.zarr", cluster="local", n_workers=1,
-        cluster_options=["cores_per_worker=1", "memory_per_worker=2 GB"], **OPTIONS,
+        cluster_options=["cores_per_worker=1", "memory_per_worker=2 GB"], progress=listener, **OPTIONS,
     )  # fmt: skip
+    assert listener.bars["clips of all tasks"] == Bar(there.n_clips, there.n_clips)
     here = extract(movies, store=tmp_path / "here.zarr", **OPTIONS)
     assert (there.n_nodes_written, there.bytes, there.feature_sets) == (4, here.bytes, here.feature_sets)
     assert contents(tmp_path / "there.zarr") == contents(tmp_path / "here.zarr")

@@ -11,7 +11,7 @@ from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from brainsim.core.errors import InvalidValueError
 from brainsim.models import sketch as sketches
-from brainsim.models.sketch import Sketch, count_copies, draw_block
+from brainsim.models.sketch import Sketch, count_copies, draw_block, find_sketch, trim_sketches
 from brainsim.models.sketch_size import count_outputs
 
 CPU = torch.device("cpu")
@@ -30,6 +30,11 @@ def dense(n_outputs: int, n_features: int, *, seed: int = 0) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sketches, "BLOCK", 512)
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketches, "_kept", {})
 
 
 def features(kind: str, n: int, d: int) -> np.ndarray:
@@ -116,3 +121,31 @@ def test_the_number_of_outputs_is_the_bound_that_scikit_learn_gives(error: float
 def test_an_error_that_cannot_be_kept_is_refused(error: float) -> None:
     with pytest.raises(InvalidValueError, match="above 0 and below 1"):
         count_outputs(100, error)
+
+
+def test_matrices_are_drawn_once_for_many_movies_and_kept_within_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, int]] = []
+
+    def watched(n_outputs: int, index: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append((n_outputs, index))
+        return draw_block(n_outputs, index, seed=seed)
+
+    monkeypatch.setattr(sketches, "draw_block", watched)
+    X = torch.from_numpy(features("plain", 3, 1300))
+    first = find_sketch(64, seed=0, device=CPU)(X)
+    trim_sketches()
+    assert torch.equal(find_sketch(64, seed=0, device=CPU)(X), first)
+    assert drawn == [(64, 0), (64, 1), (64, 2)]
+    n_bytes = find_sketch(64, seed=0, device=CPU).n_bytes
+    assert n_bytes == pytest.approx(8 * 1300 * count_copies(64), rel=0.1)
+
+    find_sketch(32, seed=0, device=CPU)(X)  # the other is now longest unused
+    trim_sketches(n_bytes + 100)
+    kept = find_sketch(32, seed=0, device=CPU).n_bytes + find_sketch(64, seed=0, device=CPU).n_bytes
+    assert 0 < kept <= n_bytes + 100
+    drawn.clear()
+    assert torch.equal(find_sketch(64, seed=0, device=CPU)(X), first)  # what was let go is drawn again, the same
+    assert drawn
+    assert {n_outputs for n_outputs, _ in drawn} == {64}
+    trim_sketches(0)
+    assert sketches._kept == {}
