@@ -52,11 +52,15 @@ class Scores:
         return self.sets.get(frozenset((system,)))
 
 
-def plain_system(model: str) -> str:
-    """Return the name of the row that a stored model stands for: without digest, and without ``-tiny``."""
-    return model.split("@")[0].removesuffix(TINY)
+def name_systems(models: Iterable[str]) -> dict[str, str]:
+    """Return the system that each stored model stands for: its name without digest, and without ``-tiny``.
 
-
-def join_systems(models: Iterable[str]) -> frozenset[str]:
-    """Return the set of systems that some stored models are."""
-    return frozenset(plain_system(model) for model in models)
+    Where a network and its tiny twin are both there, the twin is a system of its own.
+    """
+    bare = {model: model.split("@")[0] for model in models}
+    taken = set(bare.values())
+    systems = {}
+    for model, name in bare.items():
+        full = name.removesuffix(TINY)
+        systems[model] = name if full in taken else full
+    return systems
