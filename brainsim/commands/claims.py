@@ -295,8 +295,8 @@ def _warn(answers: Sequence[Answer], scores: Sequence[Scores], rules: Rules) -> 
     best = least_p(n) * (n_tests if rules.correction == "holm" else 1)
     if tested and best > rules.alpha:
         warnings.append(
-            f"With {n} subjects no p is below {least_p(n):.2g}, after correction over {n_tests} claims {min(1.0, best):.2g}"
-            f": at {rules.alpha:g} every answer is undecided, whatever the data."
+            f"With {n} subjects no p is below {least_p(n):.2g}, after correction over {n_tests} claims "
+            f"{min(1.0, best):.2g}: at {rules.alpha:g} every answer is undecided, whatever the data."
         )
     for answer in answers:
         if not answer.rows:
