@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainsim.commands.encoding_plan import open_for_results, result_is_done
 from brainsim.core.checks import check_choice, check_node_name, check_number
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.registry import unknown_name
 
@@ -153,6 +154,11 @@ def claims(
     roles = _check_roles(systems, chosen)
     found = find_scores(opened, dataset, partitions=partitions, fits=fits, rsas=rsas, streams=streams)
     asked = [scores for scores in found if scores.measure in measures]
+    if not asked:
+        raise InvalidValueError(
+            f"dataset {dataset!r} has no results of {' or '.join(measures)}; it has {found[0].source}.",
+            hint=f"--measures {found[0].measure}",
+        )
     answers = answer_claims(chosen, asked, roles=roles, rules=rules)
     declared = _declared(rules)
     options = {"dataset": dataset, "streams": list(streams), "systems": {k: list(v) for k, v in roles.items()}}
@@ -309,6 +315,12 @@ def _warn(answers: Sequence[Answer], scores: Sequence[Scores], rules: Rules) -> 
         missing = sorted({s for s in named if s not in used})
         if missing:
             warnings.append(f"{answer.claim.name} ({answer.measure}) is answered without {', '.join(missing)}.")
+    twins = sorted({twin for some in scores for twin in some.twins})
+    if twins:
+        warnings.append(
+            f"{len(twins)} small twins stand for the systems of the claims ({', '.join(twins)}): their weights are "
+            "random, so that the answers say nothing about trained systems."
+        )
     silent = [scores.source for scores in scores if scores.reachable is None]
     if silent:
         warnings.append(f"{'; '.join(silent)}: what can be reached is not known, so nothing is shown to be too small.")

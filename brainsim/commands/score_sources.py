@@ -11,7 +11,7 @@ import numpy as np
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
-from brainsim.stats.claims.scores import Scores, name_systems
+from brainsim.stats.claims.scores import Scores, find_twins, name_systems
 
 if TYPE_CHECKING:
     from brainsim.store import NodeInfo, Store
@@ -31,6 +31,7 @@ def find_scores(
     fits: Sequence[str] | None = None,
     rsas: Sequence[str] | None = None,
     streams: Sequence[str] = (),
+    as_rows: bool = True,
 ) -> list[Scores]:
     """Return the scores of systems that a store's results hold.
 
@@ -44,6 +45,8 @@ def find_scores(
         Names of results; None takes all, an empty sequence none.
     streams : sequence of str
         Only these streams; all by default.
+    as_rows : bool
+        Let small twins stand for the systems they are twins of.
 
     Returns
     -------
@@ -59,10 +62,10 @@ def find_scores(
     """
     found: list[Scores] = []
     for nodes in _choose(store, "partition", dataset, partitions):
-        found.append(_read_partition(store, nodes))
+        found.append(_read_partition(store, nodes, as_rows))
     found.sort(key=lambda scores: -len(scores.sets))
-    found += _read_fits(store, _choose(store, "fit", dataset, fits))
-    found += [_read_rsa(store, nodes) for nodes in _choose(store, "rsa", dataset, rsas)]
+    found += _read_fits(store, _choose(store, "fit", dataset, fits), as_rows)
+    found += [_read_rsa(store, nodes, as_rows) for nodes in _choose(store, "rsa", dataset, rsas)]
     if not found:
         raise InvalidValueError(
             f"{store.path} holds no partition, fit or rsa of dataset {dataset!r}, or none was chosen.",
@@ -127,14 +130,14 @@ def _by_stream(store: Store, nodes: Sequence[NodeInfo], array: str) -> tuple[tup
     return streams, values
 
 
-def _read_partition(store: Store, nodes: Sequence[NodeInfo]) -> Scores:
+def _read_partition(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
     """Return the R2 of each subset of families that was scored, as that of a set of systems."""
     name, subjects = _names(nodes)
     _refuse_mixtures(nodes, ("family_models", "subsets", "options"))
     attributes = nodes[0].attributes
     members: Mapping[str, Sequence[str]] = attributes["family_models"]
     streams, values = _by_stream(store, nodes, "stream_subset_r2")  # (n_subjects, n_streams, n_subsets)
-    system_of = name_systems(model for models in members.values() for model in models)
+    system_of = name_systems((model for models in members.values() for model in models), as_rows=as_rows)
     sets = {
         frozenset(system_of[model] for family in subset for model in members[family]): values[..., row]
         for row, subset in enumerate(attributes["subsets"])
@@ -148,22 +151,23 @@ def _read_partition(store: Store, nodes: Sequence[NodeInfo]) -> Scores:
         reachable=values[..., -1],  # all families come last
         reachable_is="R² of all systems together",
         nodes=tuple(info.path for info in nodes),
+        twins=find_twins(system_of),
     )
 
 
-def _read_fits(store: Store, results: Sequence[Sequence[NodeInfo]]) -> list[Scores]:
+def _read_fits(store: Store, results: Sequence[Sequence[NodeInfo]], as_rows: bool) -> list[Scores]:
     """Return the R2 of fits, each of one set of systems; fits that were made alike belong together."""
     alike: dict[str, list[Sequence[NodeInfo]]] = {}
     for nodes in results:
         _refuse_mixtures(nodes, ("layers", "options"))
         options = {k: v for k, v in nodes[0].attributes["options"].items() if k not in _WHAT}
         alike.setdefault(digest({"options": options, "subjects": _names(nodes)[1]}), []).append(nodes)
-    return [_join_fits(store, group) for group in alike.values()]
+    return [_join_fits(store, group, as_rows) for group in alike.values()]
 
 
-def _join_fits(store: Store, group: Sequence[Sequence[NodeInfo]]) -> Scores:
+def _join_fits(store: Store, group: Sequence[Sequence[NodeInfo]], as_rows: bool) -> Scores:
     models = [[str(layer["model"]) for layer in nodes[0].attributes["layers"]] for nodes in group]
-    system_of = name_systems(model for some in models for model in some)
+    system_of = name_systems((model for some in models for model in some), as_rows=as_rows)
     sets: dict[frozenset[str], np.ndarray] = {}
     streams: tuple[str, ...] = ()
     for nodes, some in zip(group, models, strict=True):
@@ -181,15 +185,16 @@ def _join_fits(store: Store, group: Sequence[Sequence[NodeInfo]]) -> Scores:
         reachable=sets[together] if has_all else None,
         reachable_is="R² of all systems together" if has_all else "",
         nodes=tuple(info.path for nodes in group for info in nodes),
+        twins=find_twins(system_of),
     )
 
 
-def _read_rsa(store: Store, nodes: Sequence[NodeInfo]) -> Scores:
+def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
     """Return each system's similarity, its layers combined, and the lower noise ceiling of each stream."""
     name, subjects = _names(nodes)
     _refuse_mixtures(nodes, ("models", "comparison", "options"))
     models = [str(model["model"]) for model in nodes[0].attributes["models"]]
-    system_of = name_systems(models)
+    system_of = name_systems(models, as_rows=as_rows)
     streams = tuple(dict.fromkeys(s for info in nodes for s in info.attributes["streams"]))
     values = np.full((len(nodes), len(streams), len(models)), np.nan)
     for row, info in enumerate(nodes):
@@ -211,6 +216,7 @@ def _read_rsa(store: Store, nodes: Sequence[NodeInfo]) -> Scores:
         reachable=np.broadcast_to(ceilings, values.shape[:2]) if has_all else None,
         reachable_is="lower noise ceiling" if has_all else "",
         nodes=tuple(info.path for info in (*nodes, *([store.info(group_path)] if group else []))),
+        twins=find_twins(system_of),
     )
 
 

@@ -31,6 +31,8 @@ class Scores:
         What that is, in words.
     nodes : tuple of str
         Nodes of the store they were read from.
+    twins : tuple of str
+        Small twins that stand for the system of a row here.
     """
 
     source: str
@@ -41,6 +43,7 @@ class Scores:
     reachable: np.ndarray | None = None
     reachable_is: str = ""
     nodes: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
     @property
     def systems(self) -> frozenset[str]:
@@ -52,15 +55,25 @@ class Scores:
         return self.sets.get(frozenset((system,)))
 
 
-def name_systems(models: Iterable[str]) -> dict[str, str]:
+def name_systems(models: Iterable[str], *, as_rows: bool = True) -> dict[str, str]:
     """Return the system that each stored model stands for: its name without digest, and without ``-tiny``.
 
-    Where a network and its tiny twin are both there, the twin is a system of its own.
+    Parameters
+    ----------
+    models : iterable of str
+        As stored.
+    as_rows : bool
+        Whether a small twin stands for the system of its row; where both are there, it never does.
     """
     bare = {model: model.split("@")[0] for model in models}
     taken = set(bare.values())
     systems = {}
     for model, name in bare.items():
         full = name.removesuffix(TINY)
-        systems[model] = name if full in taken else full
+        systems[model] = full if as_rows and full not in taken else name
     return systems
+
+
+def find_twins(system_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the models that stand for a system of another name."""
+    return tuple(model for model, system in system_of.items() if model.split("@")[0] != system)
