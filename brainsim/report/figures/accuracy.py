@@ -8,6 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from brainsim.report.content import AccuracySet
 from brainsim.report.figures.canvas import Drawing, draw_legend, draw_zero, finish, legend_height_in, panels
@@ -22,6 +24,8 @@ SCORE_NAMES = {"encoding": "R²", "geometry": "RDM similarity"}
 
 # Names stand above one another by at least this share of a panel's height.
 LABEL_STEP = 0.075
+# Names stand to the right of their points; the longest takes four tenths of a panel's width.
+NAME_ROOM = 0.65
 
 
 def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
@@ -41,15 +45,17 @@ def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
         legend_in=legend_height_in(len(handles), 2),
     )  # fmt: skip
     low, high = min(float(row["accuracy"]) for row in rows), max(float(row["accuracy"]) for row in rows)
-    margin = max(2.0, 0.08 * (high - low))
+    span = max(high - low, 5.0)
+    ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 0.1 * span <= tick <= 100]
     for axis, stream in zip(axes, streams, strict=True):
         inside = [row for row in rows if row["stream"] == stream]
         for row in inside:
             task = tasks.index(str(row["task"] or "no task given"))
             _draw_model(axis, row, float(row[score]), task)
         axis.margins(y=0.16)
-        # Room on the right, where names stand.
-        axis.set(title=f"{stream}{_tell(found.get(stream), a.method)}", xlim=(low - margin, high + 6 * margin))
+        axis.set_title(f"{stream}{_tell(found.get(stream), a.method)}")
+        axis.set_xlim(low - 0.08 * span, high + NAME_ROOM * span)
+        axis.set_xticks([tick for tick in ticks if tick <= high + 0.2 * span])
         draw_zero(axis)
         axis.set_xlabel("Published top-1 accuracy (%)")
         axis.set_ylabel(f"{SCORE_NAMES.get(measure, 'Score')}{' / noise ceiling' if has_ceiling else ''}")
@@ -125,7 +131,7 @@ def _name_models(axis: Axes, rows: Sequence[Row], score: str) -> None:
         last = max(float(row[score]), last + step)
         axis.annotate(
             str(row["model"]), (float(row["accuracy"]), last), xytext=(5, 0), textcoords="offset points", va="center",
-            fontsize=6.5, color=INK,
+            fontsize=6.5, color=INK, zorder=5, path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )  # fmt: skip
 
 

@@ -152,7 +152,12 @@ def _ask(claim: Claim, scores: Sequence[Scores], rules: Rules) -> Answer:
         except UnknownNameError as error:
             failed = failed or error
     return Answer(
-        claim, scores[0].measure, scores[0].source, NOT_TESTED, reason=str(failed), hint=(failed and failed.hint) or ""
+        claim,
+        scores[0].measure,
+        scores[0].source,
+        NOT_TESTED,
+        reason=failed.message if failed else "",
+        hint=(failed and failed.hint) or "",
     )
 
 

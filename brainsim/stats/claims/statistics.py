@@ -37,6 +37,11 @@ def score_unique(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
     It is asked of the largest set that was scored; where that leaves out one of the others, it says nothing here.
     """
     everything = max(scores.sets, key=len)
+    if len(everything) == 1:
+        raise UnknownNameError(
+            f"{scores.source} scores each system by itself; what is unique needs joint scores.",
+            hint="brainsim partition NAME --dataset DATASET",
+        )
     own = frozenset(roles[part.role]) & everything
     if not own:
         raise _missing(scores, part.role, roles, "in the largest set that was scored")
