@@ -46,7 +46,11 @@ def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
     )  # fmt: skip
     low, high = min(float(row["accuracy"]) for row in rows), max(float(row["accuracy"]) for row in rows)
     span = max(high - low, 5.0)
-    ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 0.1 * span <= tick <= 100]
+    ticks = [
+        float(tick)
+        for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        if low - 0.1 * span <= tick <= 100
+    ]
     for axis, stream in zip(axes, streams, strict=True):
         inside = [row for row in rows if row["stream"] == stream]
         for row in inside:
