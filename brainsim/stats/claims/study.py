@@ -1,4 +1,4 @@
-"""The five claims of the study, as rows. Its words are few: how they were turned into tests stands in `reading`.
+"""Turn the study's words into rows: its five claims. How each was turned into a test stands in `reading`.
 
 A system's score is its own, alone; a role of several systems has the mean of theirs. Streams are named where the
 study's words name them ("any stream", "every stream"); elsewhere it is the mean of the streams that is tested.
