@@ -26,8 +26,8 @@ def score_alone(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
 @STATISTICS.register("difference")
 def score_difference(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
     """Return how much better a role's systems are than the others', each alone, (n_subjects, n_streams)."""
-    rest = [_mean_alone(scores, other, roles) for other in part.others]
-    return _mean_alone(scores, part.role, roles) - np.mean(rest, axis=0)
+    rest: np.ndarray = np.mean([_mean_alone(scores, other, roles) for other in part.others], axis=0)
+    return _mean_alone(scores, part.role, roles) - rest
 
 
 @STATISTICS.register("unique")
@@ -54,7 +54,8 @@ def score_unique(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
             f"{scores.source} has no score of all systems but {', '.join(sorted(own))}.",
             hint="brainsim partition NAME --dataset DATASET, with these systems as a family of their own",
         )
-    return scores.sets[everything] - rest
+    gain: np.ndarray = scores.sets[everything] - rest
+    return gain
 
 
 def systems_used(scores: Scores, part: Part, roles: Roles) -> tuple[str, ...]:
