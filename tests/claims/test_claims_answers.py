@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -28,9 +29,14 @@ def words(scores: Scores, **rules: object) -> dict[str, str]:
     return {name: answer.answer for name, answer in ask(scores, **rules).items()}
 
 
+@cache
+def answers_of(kind: str) -> tuple[dict[str, str], ...]:
+    return tuple(words(plant_scores(kind, seed)) for seed in range(N_SEEDS))
+
+
 @pytest.mark.parametrize(("kind", "right"), [("hold", "supported"), ("fail", "not supported")])
 def test_a_cohort_is_answered_rightly_in_95_of_100_seeds(kind: str, right: str) -> None:
-    answers = [words(plant_scores(kind, seed)) for seed in range(N_SEEDS)]
+    answers = answers_of(kind)
     assert list(answers[0]) == FIVE
     all_right = sum(set(a.values()) == {right} for a in answers)
     told = Counter((name, word) for a in answers for name, word in a.items() if word != right)
@@ -38,9 +44,8 @@ def test_a_cohort_is_answered_rightly_in_95_of_100_seeds(kind: str, right: str) 
 
 
 def test_no_claim_is_called_false_where_it_holds_nor_true_where_it_fails() -> None:
-    for seed in range(N_SEEDS):
-        assert "not supported" not in words(plant_scores("hold", seed)).values()
-        assert "supported" not in words(plant_scores("fail", seed)).values()
+    assert not any("not supported" in answers.values() for answers in answers_of("hold"))
+    assert not any("supported" in answers.values() for answers in answers_of("fail"))
 
 
 def test_effects_of_exactly_zero_are_seldom_called_support() -> None:
