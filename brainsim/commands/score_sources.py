@@ -71,7 +71,7 @@ def find_scores(
             f"{store.path} holds no partition, fit or rsa of dataset {dataset!r}, or none was chosen.",
             hint=f"brainsim store ls --store {store.path}",
         )
-    return [_pick_streams(scores, streams) for scores in found] if streams else found
+    return [_pick_streams(scores, streams or _fitted_streams(scores)) for scores in found]
 
 
 def _choose(store: Store, kind: str, dataset: str, names: Sequence[str] | None) -> list[list[NodeInfo]]:
@@ -218,6 +218,12 @@ def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
         nodes=tuple(info.path for info in (*nodes, *([store.info(group_path)] if group else []))),
         twins=find_twins(system_of),
     )
+
+
+def _fitted_streams(scores: Scores) -> list[str]:
+    """Return the streams of which anything was scored: an analysis of some ROIs leaves the others empty."""
+    is_there = np.any([np.isfinite(values).any(axis=0) for values in scores.sets.values()], axis=0)
+    return [stream for stream, there in zip(scores.streams, is_there, strict=True) if there]
 
 
 def _pick_streams(scores: Scores, wanted: Sequence[str]) -> Scores:

@@ -38,9 +38,16 @@ def _folds(values: np.ndarray) -> np.ndarray:
 
 
 def write_partition(
-    store: Store, scores: Scores, name: str, families: Mapping[str, Sequence[str]], subsets: Sequence[Sequence[str]]
+    store: Store,
+    scores: Scores,
+    name: str,
+    families: Mapping[str, Sequence[str]],
+    subsets: Sequence[Sequence[str]],
+    *,
+    only: Sequence[str] = (),
 ) -> None:
-    """Write a partition of some families whose subsets have the scores of their systems."""
+    """Write a partition of some families whose subsets have the scores of their systems, of some streams if asked."""
+    n_targets = np.array([2 if not only or stream in only else 0 for stream in scores.streams], np.int32)
     for row, subject in enumerate(scores.subjects):
         members = [frozenset(s for family in subset for s in families[family]) for subset in subsets]
         r2 = np.stack([scores.sets[some][row] for some in members], axis=1)  # (n_streams, n_subsets)
@@ -52,7 +59,7 @@ def write_partition(
             arrays={
                 "subset_r2": np.repeat(r2.T.astype(np.float32), 2, axis=1),
                 "stream_subset_r2": _folds(r2),
-                "stream_n_targets": np.full(len(scores.streams), 2, np.int32),
+                "stream_n_targets": n_targets,
             },
             attributes={
                 "families": list(families), "family_models": {f: list(m) for f, m in families.items()},
@@ -61,11 +68,11 @@ def write_partition(
         )  # fmt: skip
 
 
-def write_systems(store: Store, scores: Scores, name: str = "systems") -> None:
+def write_systems(store: Store, scores: Scores, name: str = "systems", *, only: Sequence[str] = ()) -> None:
     """Write a partition in which each system is a family, with single systems and all of them."""
     systems = sorted(scores.systems)
     families = {system: [system] for system in systems}
-    write_partition(store, scores, name, families, [*([s] for s in systems), systems])
+    write_partition(store, scores, name, families, [*([s] for s in systems), systems], only=only)
 
 
 def write_families(store: Store, scores: Scores, name: str = "families") -> None:

@@ -110,6 +110,18 @@ def test_single_fits_answer_where_a_joint_one_says_what_can_be_reached(tmp_path:
     assert len(find_scores(store, "d")) == 2
 
 
+def test_streams_that_were_not_fitted_are_not_asked(tmp_path: Path, scores: Scores) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_targets(store, scores)
+    write_systems(store, scores, only=("ventral", "dorsal"))
+    summary = claims("some", dataset="d", store=tmp_path / "s.zarr", claims=["image-mae-little", "finetuning-helps"])
+    assert [row["answer"] for row in summary.answers] == ["supported", "supported"]
+    assert summary.answers[0]["streams"] == ["ventral", "dorsal"]
+    singles = [np.asarray(scores.single(s))[:, [1, 3]].mean() for s in ("mae-base-finetuned", "mae-base")]
+    test = next(row for row in summary.tests if row["claim"] == "finetuning-helps")
+    assert test["estimate"] == pytest.approx(singles[0] - singles[1], abs=1e-6)
+
+
 def test_few_subjects_and_absent_systems_are_told(tmp_path: Path) -> None:
     few = plant_scores("hold", 0, n_subjects=5)
     few = Scores(

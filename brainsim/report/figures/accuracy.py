@@ -8,7 +8,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from brainsim.report.content import AccuracySet
@@ -24,6 +23,8 @@ SCORE_NAMES = {"encoding": "R²", "geometry": "RDM similarity"}
 
 # Names stand above one another by at least this share of a panel's height.
 LABEL_STEP = 0.075
+# Whiskers behind a name are faint. (An outline would turn the letters into shapes.)
+LABEL_BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.4}
 # Names stand to the right of their points; the longest takes four tenths of a panel's width.
 NAME_ROOM = 0.65
 
@@ -135,7 +136,7 @@ def _name_models(axis: Axes, rows: Sequence[Row], score: str) -> None:
         last = max(float(row[score]), last + step)
         axis.annotate(
             str(row["model"]), (float(row["accuracy"]), last), xytext=(5, 0), textcoords="offset points", va="center",
-            fontsize=6.5, color=INK, zorder=5, path_effects=[withStroke(linewidth=2.0, foreground="white")],
+            fontsize=6.5, color=INK, zorder=5, bbox=LABEL_BOX,
         )  # fmt: skip
 
 
