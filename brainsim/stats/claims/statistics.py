@@ -27,7 +27,8 @@ def score_alone(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
 def score_difference(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
     """Return how much better a role's systems are than the others', each alone, (n_subjects, n_streams)."""
     rest: np.ndarray = np.mean([_mean_alone(scores, other, roles) for other in part.others], axis=0)
-    return _mean_alone(scores, part.role, roles) - rest
+    above: np.ndarray = _mean_alone(scores, part.role, roles) - rest
+    return above
 
 
 @STATISTICS.register("unique")
