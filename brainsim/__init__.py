@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from brainsim.commands import VERBS
 
 if TYPE_CHECKING:
+    from brainsim.commands.accuracy import accuracy as accuracy
+    from brainsim.commands.claims import claims as claims
     from brainsim.commands.demo import demo as demo
     from brainsim.commands.doctor import doctor as doctor
     from brainsim.commands.extract import extract as extract

@@ -109,7 +109,7 @@ def _with_store(hint: str, store: str) -> str:
     """Return a hint whose command, where it is one on stored things, names the store."""
     if "--store" in hint or "--help" in hint:
         return hint.replace("--store STORE", f"--store {store}")
-    return re.sub(r"^brainsim (store \w+|report|fit|partition|rsa)\b", rf"\g<0> --store {store}", hint)
+    return re.sub(r"^brainsim (store \w+|report|fit|partition|rsa|claims|accuracy)\b", rf"\g<0> --store {store}", hint)
 
 
 class LazyCommand(TyperCommand):

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from brainsim.cli.claims_views import show_accuracy, show_claims
 from brainsim.cli.output import make_lines, make_table, show_summary, tell
 from brainsim.core.resources import format_bytes
 
@@ -401,6 +402,8 @@ def show_doctor(summary: Any) -> RenderableType:
 
 
 VIEWS: dict[str, Callable[[Any], RenderableType]] = {
+    "accuracy": show_accuracy,
+    "claims": show_claims,
     "demo": show_demo,
     "doctor": show_doctor,
     "extract": show_extract,

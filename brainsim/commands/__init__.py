@@ -66,6 +66,8 @@ VERBS = (
     Verb("fit", ANSWER, "Score how well models predict every voxel"),
     Verb("partition", ANSWER, "Split what families explain into unique and shared parts"),
     Verb("rsa", ANSWER, "Compare the geometry of models and streams"),
+    Verb("claims", ANSWER, "Test claims that were declared before on stored results"),
+    Verb("accuracy", ANSWER, "Relate published accuracy to similarity with the brain"),
     Verb("report", TELL, "Write one HTML page, its tables and its figures"),
     Verb("models list", LOOK, "List the models there are"),
     Verb("models show", LOOK, "Show one model: input, protocols, layers, weights"),

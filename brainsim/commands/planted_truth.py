@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,29 @@ STREAMS: dict[str, dict[str, float]] = {
     "lateral": {"dynamic-cnn": 0.28, "video-mae": 0.26, "shared": 0.20},
     "dorsal": {"dynamic-cnn": 0.30, "mvd": 0.26, "shared": 0.18},
 }
+
+# Variance of single systems' own signals in two cohorts: in one the five claims of the study hold (docs/claims.md), in
+# the other each of them fails. A system also predicts some of what its kin compute (a third, between masked models),
+# so that a system of which nothing was planted has a small score.
+_HOLD = {
+    "cnn-static-object": 0.11, "cnn-static-action": 0.11, "cnn-flow-selfsup": 0.14, "cnn-flow-action": 0.14,
+    "mae-base-finetuned": 0.03, "videomae-base": 0.10, "videomae-base-finetuned": 0.03, "mvd-base": 0.06,
+}  # fmt: skip
+_FAIL = {
+    "cnn-static-object": 0.04, "cnn-static-action": 0.04, "mae-base": 0.28, "mae-base-finetuned": 0.10,
+    "videomae-base": 0.08, "videomae-base-finetuned": 0.08, "mvd-base": 0.08,
+}  # fmt: skip
+
+COHORTS: dict[str, dict[str, dict[str, float]]] = {
+    "families": STREAMS,
+    **{
+        name: {stream: {f"{system}-tiny": v for system, v in variances.items()} for stream in STREAMS}
+        for name, variances in (("claims-hold", _HOLD), ("claims-fail", _FAIL))
+    },
+}
+
+# With more families only single ones and all but one are scored: residuals of 511 subsets of ten subjects take 0.6 GB.
+MAX_COMPLETE = 6
 
 NOISE_AR = 0.4  # correlation of successive TRs, as in data after cleaning
 NOISE_SHARED = 0.2  # share of the noise that all voxels have in common
@@ -76,11 +99,14 @@ def _cleaning(layout: RunLayout, *, subject: str | None = None, seed: int = 0) -
     return cleaning_matrix(nuisances, layout)
 
 
-def planted_weights(signals: PlantedSignals, subject: str, n_voxels: int, seed: int) -> dict[str, np.ndarray]:
+def planted_weights(
+    signals: PlantedSignals, subject: str, n_voxels: int, seed: int, streams: Mapping[str, Mapping[str, float]]
+) -> dict[str, np.ndarray]:
+    """Return how the voxels of each stream mix the signals, (n_signals, n_voxels) each."""
     from brainsim.datasets.planted import draw_weights, subject_rng
 
     rng = subject_rng(seed, subject, "weights")
-    return {stream: draw_weights(rng, signals, variances, n_voxels) for stream, variances in STREAMS.items()}
+    return {stream: draw_weights(rng, signals, variances, n_voxels) for stream, variances in streams.items()}
 
 
 def planted_truth(
@@ -89,13 +115,17 @@ def planted_truth(
     layout: RunLayout,
     weights: dict[str, dict[str, np.ndarray]],
     seed: int,
+    streams: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Return what each subset of families explains of the cleaned voxels, as unique and shared parts per stream."""
     from brainsim.datasets.planted import noiseless_residuals, remaining_noise
-    from brainsim.variance.lattice import commonality_parts, subset_names, unique_parts
+    from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
     families = list(design)
-    subsets = subset_names(families)
+    lattice = subset_plan(len(families), "all" if len(families) <= MAX_COMPLETE else "leave-one-out")
+    singles = [1 << family for family in range(len(families))]
+    masks = list(dict.fromkeys([*singles, *lattice.masks]))
+    subsets, parts_of = subset_names(families, masks), subset_names(families, lattice.part_masks)
     cleaning = {subject: _cleaning(layout, subject=subject, seed=seed) for subject in weights}
     # All subjects' cleaned signals side by side: (n_rows, n_subjects * n_signals)
     courses = np.concatenate([clean @ signals.courses for clean in cleaning.values()], axis=1)
@@ -103,7 +133,7 @@ def planted_truth(
     kept = {subject: remaining_noise(clean, layout, ar=NOISE_AR) for subject, clean in cleaning.items()}
     n_signals = len(signals.names)
     rows, joint, parts, null = [], [], [], []
-    for stream, variances in STREAMS.items():
+    for stream, variances in streams.items():
         by_subject = []
         for index, (subject, mix) in enumerate(weights.items()):
             own = slice(index * n_signals, (index + 1) * n_signals)
@@ -111,13 +141,15 @@ def planted_truth(
             total = signal + kept[subject] * (1 - sum(variances.values()))
             left = np.stack([np.square(E[:, own] @ mix[stream]).mean(axis=0) for E in residuals])
             by_subject.append(((signal - left) / total).mean(axis=1))
-        scores = np.mean(by_subject, axis=0)  # (n_subsets,)
-        for family, value in zip(families, unique_parts(scores), strict=True):
-            rows.append({"stream": stream, "family": family, "unique": float(value)})
+        by_mask = dict(zip(masks, np.mean(by_subject, axis=0), strict=True))
+        scores = np.array([by_mask[mask] for mask in lattice.masks])
+        for family, single, value in zip(families, singles, unique_parts(scores, lattice), strict=True):
+            row = {"stream": stream, "family": family, "unique": float(value), "alone": float(by_mask[single])}
+            rows.append(row)
             if family not in variances:
                 null.append([stream, family])
         joint.append({"stream": stream, "r2": float(scores[-1])})
-        for members, value in zip(subsets, commonality_parts(scores), strict=True):
+        for members, value in zip(parts_of, commonality_parts(scores, lattice), strict=True):
             parts.append({"stream": stream, "families": members, "r2": float(value)})
     return {
         "rows": rows,

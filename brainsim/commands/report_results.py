@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from brainsim.commands.report_answers import CHANGED, find_answers, is_outdated, read_accuracy, read_claims
 from brainsim.commands.report_arrays import ArrayReader, read_masks, read_scores
 from brainsim.commands.report_sources import (
     choose_truths,
@@ -170,6 +171,11 @@ class ResultReader:
             [p.dataset for p in self._partitions] + [f.dataset for f in self._fits] + [r.dataset for r in self._rsas]
         )
         datasets = list(dict.fromkeys(names))
+        answers = find_answers(self._index, datasets)
+        for info in answers:
+            self._use([info])
+            if is_outdated(self._index, info):
+                self._warn(CHANGED, info.path)
         families = list(dict.fromkeys(f for p in self._partitions for f in p.families))
         chosen = choose_truths(self._index, datasets, truth, store=self._store)
         self._used |= {info.path: info for info in chosen.values()}
@@ -193,6 +199,8 @@ class ResultReader:
             fits=tuple(self._fits),
             partitions=tuple(self._partitions),
             rsas=tuple(self._rsas),
+            claims=tuple(read_claims(info) for info in answers if info.type == "claims"),
+            accuracies=tuple(read_accuracy(info) for info in answers if info.type == "accuracy"),
             truths={d: read_truth(info, families) for d, info in chosen.items()},
             runs=tuple(q for d in datasets for q in read_runs(self._store, self._index, d)),
             datasets=tuple(describe_dataset(self._index, d) for d in datasets),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsim.commands.planted_truth import (
+    COHORTS,
     HIGH_PASS_S,
     MOTION_COLUMNS,
     NOISE_AR,
@@ -24,7 +25,7 @@ from brainsim.commands.planted_truth import (
     planted_weights,
 )
 from brainsim.compute.threads import map_in_order
-from brainsim.core.checks import check_count, check_node_name, check_number
+from brainsim.core.checks import check_choice, check_count, check_node_name, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import brainsim_version, digest, digest_file
@@ -106,6 +107,7 @@ def simulate(
     subjects: int = 5,
     run_s: float = 240.0,
     n_voxels: int = 30,
+    cohort: str = "families",
     seed: int = 0,
     device: str = "auto",
     progress: Progress = SILENT,
@@ -126,6 +128,9 @@ def simulate(
         Length of each of the eight movie runs, in seconds.
     n_voxels : int
         Voxels per stream.
+    cohort : {"families", "claims-hold", "claims-fail"}
+        What is planted: signals of families, two or three in each stream; or signals of single systems, so that the
+        claims of the study hold, or fail.
     seed : int
         Seed of movies, weights and noise.
     device : str
@@ -140,6 +145,7 @@ def simulate(
     from brainsim.commands.extract import extract
 
     started = time.monotonic()
+    check_choice("--cohort", cohort, tuple(COHORTS))
     movies = make_movies(Path(out) / "movies", seed=seed, run_s=run_s, progress=progress)
     extract(
         movies, models=TINY_SYSTEMS, store=store, pool="mean", step_s=1.0, seed=seed, device=device, progress=progress
@@ -152,6 +158,7 @@ def simulate(
         subjects=subjects,
         run_s=run_s,
         n_voxels=n_voxels,
+        cohort=cohort,
         seed=seed,
         progress=progress,
     )
@@ -198,6 +205,7 @@ def plant_cohort(
     run_s: float,
     n_voxels: int,
     seed: int,
+    cohort: str = "families",
     progress: Progress = SILENT,
 ) -> SimulateSummary:
     """Plant a cohort from features that are in the store, and write its scans and its truth."""
@@ -217,10 +225,12 @@ def plant_cohort(
     opened = Store(store, mode="a")
     group = SubjectGroup(tuple(RunTiming(m.stem, m.stem, TrGrid(n_trs, TR_S)) for m in movies), ())
     layers = select_layers(opened.nodes("activations"), models=TINY_SYSTEMS, stimuli=group.stimuli)
-    bands = make_bands(layers, level="family")
+    planted = COHORTS[cohort]
+    owners = None if cohort == "families" else {system: [system] for system in TINY_SYSTEMS}
+    bands = make_bands(layers, level="family", families=owners)
     key = {
         "features": [list(layer.digests) for layer in layers],
-        "streams": STREAMS,
+        "streams": planted,
         "subjects": subjects,
         "n_voxels": n_voxels,
         "n_trs": n_trs,
@@ -237,12 +247,12 @@ def plant_cohort(
         with progress.task("planted cohort", total=len(names) + 2, unit="steps") as task:
             design, signals = planted_signals(opened, bands, group)
             task.advance()
-            weights = {name: planted_weights(signals, name, n_voxels, seed) for name in names}
-            truth = planted_truth(design, signals, group.layout, weights, seed)
+            weights = {name: planted_weights(signals, name, n_voxels, seed, planted) for name in names}
+            truth = planted_truth(design, signals, group.layout, weights, seed, planted)
             task.advance()
             _write_tree(folder, movies, names)
             for name in names:
-                _write_subject(folder, name, signals, weights[name], group.layout, seed)
+                _write_subject(folder, name, signals, weights[name], group.layout, seed, planted)
                 task.advance()
         opened.write(node, type="truth", key=key, arrays={}, attributes=truth, overwrite=True)
         (folder / ".brainsim-simulated").write_text(digest(key))
@@ -298,6 +308,7 @@ def _write_subject(
     weights: dict[str, np.ndarray],
     layout: RunLayout,
     seed: int,
+    streams: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Write one subject's runs: signal, noise, drift and motion in scanner units."""
     from brainsim.datasets.bids_write import write_bold, write_confounds, write_labels, write_sidecar
@@ -311,7 +322,7 @@ def _write_subject(
     rng = subject_rng(seed, subject, "noise")
     noise = draw_noise(rng, layout, int(np.prod(SHAPE)), ar=NOISE_AR, shared=NOISE_SHARED)
     voxels = noise.reshape(-1, *SHAPE)  # (n_rows, x, y, z)
-    for index, (stream, variances) in enumerate(STREAMS.items()):
+    for index, (stream, variances) in enumerate(streams.items()):
         inside = labels == index + 1
         voxels[:, inside] = signals.courses @ weights[stream] + voxels[:, inside] * np.sqrt(1 - sum(variances.values()))
     for run, rows, n_trs in zip(layout.names, layout.slices, layout.n_trs, strict=True):

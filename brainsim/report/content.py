@@ -235,6 +235,52 @@ class RsaSet:
 
 
 @dataclass(frozen=True)
+class ClaimsSet:
+    """The answers `name` to declared claims on one dataset.
+
+    Parameters
+    ----------
+    answers : tuple of mapping
+        Per measure and claim: says, answer, p and q for and against, n_subjects, streams, source, reason.
+    tests : tuple of mapping
+        Per measure, claim, part and stream: estimate, low, high, reachable, bound, p_for, p_against, n_subjects.
+    rules : mapping
+        What was declared: alpha, correction, little, smallest, interval.
+    readings : mapping of claim to str
+        How its words were turned into a test.
+    """
+
+    name: str
+    dataset: str
+    answers: tuple[Options, ...]
+    tests: tuple[Options, ...] = ()
+    rules: Options = field(default_factory=dict)
+    readings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AccuracySet:
+    """Published accuracies beside scores of systems, `name` of one dataset.
+
+    Parameters
+    ----------
+    rows : tuple of mapping
+        Per measure, stream and model: accuracy (per cent), task, accuracy_source, score, ceiling, normalised, low and
+        high.
+    correlations : tuple of mapping
+        Per measure and stream: correlation, low, high, p, n_models, n_subjects.
+    method : str
+        "kendall" or "spearman".
+    """
+
+    name: str
+    dataset: str
+    rows: tuple[Options, ...]
+    correlations: tuple[Options, ...]
+    method: str = "kendall"
+
+
+@dataclass(frozen=True)
 class Truth:
     """What was planted in a simulated cohort: R2 by stream, family and part."""
 
@@ -313,6 +359,8 @@ class Content:
     fits: tuple[FitSet, ...] = ()
     partitions: tuple[PartitionSet, ...] = ()
     rsas: tuple[RsaSet, ...] = ()
+    claims: tuple[ClaimsSet, ...] = ()
+    accuracies: tuple[AccuracySet, ...] = ()
     truths: Mapping[str, Truth] = field(default_factory=dict)
     runs: tuple[RunQuality, ...] = ()
     datasets: tuple[DatasetNote, ...] = ()

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 
 from brainsim.report.caveats import list_caveats
-from brainsim.report.content import Content, FitSet, PartitionSet, RsaSet
+from brainsim.report.content import AccuracySet, ClaimsSet, Content, FitSet, PartitionSet, RsaSet
+from brainsim.report.figures.accuracy import draw_accuracy, tabulate_correlations
 from brainsim.report.figures.canvas import Drawing, drawing_style
+from brainsim.report.figures.claims import tabulate_answers, tabulate_tests, tell_declaration
 from brainsim.report.figures.estimates import main_quantity
 from brainsim.report.figures.joint import draw_joint, tabulate_joint
 from brainsim.report.figures.layers import draw_layer_curves, has_curves
@@ -38,9 +40,11 @@ def build_sections(content: Content) -> tuple[Section, ...]:
     sections: list[Section] = []
     with drawing_style():
         keys = _KeyMaker()
+        sections += [_claims_section(c, keys) for c in content.claims]
         sections += [_partition_section(p, content, keys) for p in content.partitions]
         sections += [_fit_section(f, keys) for f in content.fits]
         sections += [_rsa_section(r, keys) for r in content.rsas]
+        sections += [_accuracy_section(a, keys) for a in content.accuracies]
         if content.runs:
             drawing = draw_quality(content.runs, key=keys.make("quality"))
             table = tabulate_quality(content.runs, key=keys.make("runs"))
@@ -145,6 +149,27 @@ def _rsa_section(r: RsaSet, keys: _KeyMaker) -> Section:
         keys.make("rsa", r.name, r.dataset),
         f"Whose geometry is alike: representational similarity “{r.name}” of {r.dataset}",
         _there(drawing, curves),
+    )
+
+
+def _claims_section(c: ClaimsSet, keys: _KeyMaker) -> Section:
+    return Section(
+        keys.make("claims", c.name, c.dataset),
+        f"What was claimed before: answers “{c.name}” from {c.dataset}",
+        _there(
+            tabulate_answers(c, key=keys.make(c.name, "answers")), tabulate_tests(c, key=keys.make(c.name, "tests"))
+        ),
+        tell_declaration(c),
+    )
+
+
+def _accuracy_section(a: AccuracySet, keys: _KeyMaker) -> Section:
+    measures = dict.fromkeys(str(row["measure"]) for row in a.correlations)
+    drawings = [draw_accuracy(a, measure, key=keys.make(a.name, "accuracy", measure)) for measure in measures]
+    return Section(
+        keys.make("accuracy", a.name, a.dataset),
+        f"Is accuracy related to similarity with the brain? “{a.name}” of {a.dataset}",
+        _there(*drawings, tabulate_correlations(a, key=keys.make(a.name, "correlations"))),
     )
 
 

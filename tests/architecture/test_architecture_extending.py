@@ -56,6 +56,28 @@ def test_a_family_is_one_file(root_dir: Path) -> None:
     np.testing.assert_allclose(found["coarse"].numpy(), by_hand.transpose(0, 3, 1, 2), rtol=1e-5)
 
 
+def test_a_claim_is_one_file(root_dir: Path) -> None:
+    from brainsim.stats.claims import CLAIMS, Scores, answer_claims
+    from brainsim.stats.claims.catalogue import register_claims, select_claims
+    from brainsim.stats.claims.statistics import STATISTICS
+
+    systems = ("cnn-flow-selfsup", "cnn-flow-action", "cnn-static-object", "cnn-static-action")
+    noise = np.random.default_rng(0).normal(0, 0.01, (4, 8, 2))  # of 8 subjects and 2 streams
+    sets = {frozenset((s,)): 0.1 * (i == 1) + noise[i] for i, s in enumerate(systems)}
+    scores = Scores("toy", "encoding", tuple("abcdefgh"), ("early", "late"), sets)
+    with installed("toy_claims", block(root_dir, "claim")) as module:
+        register_claims(module.ROWS)
+        try:
+            (answer,) = answer_claims(select_claims(["best-*"]), [scores])
+        finally:
+            CLAIMS.remove("best-is-dynamic")
+            STATISTICS.remove("best")
+    assert answer.answer == "supported"
+    by_hand = (np.maximum(*[sets[frozenset((s,))] for s in systems[:2]])
+               - np.maximum(*[sets[frozenset((s,))] for s in systems[2:]])).mean()  # fmt: skip
+    assert answer.rows[0]["estimate"] == pytest.approx(by_hand)
+
+
 def test_a_dataset_format_and_an_analysis_are_one_file_each(root_dir: Path, tmp_path: Path) -> None:
     from brainsim.datasets.catalogue import FORMATS
 

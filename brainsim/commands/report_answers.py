@@ -1,0 +1,52 @@
+"""Turn stored answers to claims, and stored accuracies, into what a page tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from brainsim.report.content import AccuracySet, ClaimsSet
+from brainsim.store import NodeInfo
+
+CHANGED = "Results have changed since these answers were given; run the command again with --overwrite."
+
+
+def find_answers(index: Mapping[str, NodeInfo], datasets: Iterable[str]) -> list[NodeInfo]:
+    """Return the nodes of claims and accuracies of some datasets."""
+    wanted = set(datasets)
+    return [
+        info
+        for info in index.values()
+        if info.type in ("claims", "accuracy") and info.complete and info.attributes["dataset"] in wanted
+    ]
+
+
+def is_outdated(index: Mapping[str, NodeInfo], info: NodeInfo) -> bool:
+    """Return whether a result that an answer was made from is gone or another one now."""
+    made_from = info.key.get("results", [])
+    return any(path not in index or index[path].digest != digest for path, digest in made_from)
+
+
+def read_claims(info: NodeInfo) -> ClaimsSet:
+    """Return the answers of one node."""
+    a: Mapping[str, Any] = info.attributes
+    return ClaimsSet(
+        name=info.path.split("/")[1],
+        dataset=str(a["dataset"]),
+        answers=tuple(a["answers"]),
+        tests=tuple(a.get("tests", ())),
+        rules=a.get("rules", {}),
+        readings={claim["name"]: str(claim.get("reading", "")) for claim in a.get("claims", [])},
+    )
+
+
+def read_accuracy(info: NodeInfo) -> AccuracySet:
+    """Return the accuracies and correlations of one node."""
+    a: Mapping[str, Any] = info.attributes
+    return AccuracySet(
+        name=info.path.split("/")[1],
+        dataset=str(a["dataset"]),
+        rows=tuple(a["rows"]),
+        correlations=tuple(a["correlations"]),
+        method=str(a.get("method", "kendall")),
+    )
