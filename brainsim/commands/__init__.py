@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 # The groups of `brainsim --help`, in the order of the flow.
-START, MAKE, ANSWER, TELL, LOOK = "Start", "Make", "Answer", "Tell", "Look"
+START, MAKE, ANSWER, TELL = "Start", "Make", "Answer", "Tell"
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,18 @@ VERBS = (
     Verb("claims", ANSWER, "Test claims that were declared before on stored results"),
     Verb("accuracy", ANSWER, "Relate published accuracy to similarity with the brain"),
     Verb("report", TELL, "Write one HTML page, its tables and its figures"),
-    Verb("models list", LOOK, "List the models there are"),
-    Verb("models show", LOOK, "Show one model: input, protocols, layers, weights"),
-    Verb("store import", LOOK, "Take in features that other programs made"),
-    Verb("store fetch", LOOK, "Copy nodes of a store that lies elsewhere", arguments=("prefix",)),
-    Verb("store export", LOOK, "Write nodes as NumPy, Parquet, or a Zarr for xarray"),
-    Verb("store ls", LOOK, "List what the store holds", arguments=("prefix",)),
-    Verb("store show", LOOK, "Show one node: what made it, what it holds"),
-    Verb("store verify", LOOK, "Read every byte and report damage"),
+    Verb("models list", TELL, "List the models there are"),
+    Verb("models show", TELL, "Show one model: input, protocols, layers, weights"),
+    Verb("store import", TELL, "Take in features that other programs made"),
+    Verb("store fetch", TELL, "Copy nodes of a store that lies elsewhere", arguments=("prefix",)),
+    Verb("store export", TELL, "Write nodes as NumPy, Parquet, or a Zarr for xarray"),
+    Verb("store ls", TELL, "List what the store holds", arguments=("prefix",)),
+    Verb("store show", TELL, "Show one node: what made it, what it holds"),
+    Verb("store verify", TELL, "Read every byte and report damage"),
 )
 
 # One line for each word that only opens a group of verbs.
 GROUPS = {
     "models": "The models: list, show",
-    "store": "The store of features, runs and results: import, fetch, export, ls, show, verify",
+    "store": "What is stored: import, fetch, export, ls, show, verify",
 }

@@ -71,7 +71,7 @@ def rsa(
     models: Sequence[str] = ("*",),
     rdms: Mapping[str, Sequence[str]] | None = None,
     model_rdms: Mapping[str, Sequence[str]] | None = None,
-    stimuli: Sequence[str] = (),
+    conditions: Sequence[str] = (),
     protocol: str = "default",
     method: str = "auto",
     distance: str = "correlation",
@@ -114,7 +114,7 @@ def rsa(
         RDMs of brains from files, STREAM=FILE: .npy, .npz, .csv or .tsv of one RDM, or of one per subject.
     model_rdms : mapping of str to sequence of str, optional
         RDMs of models from files, MODEL=FILE, beside the stored models: one RDM, or one per layer.
-    stimuli : sequence of str
+    conditions : sequence of str
         With --rdms: stored stimuli whose rows are the conditions, in order; the only ones by default.
     protocol : {"default", "study", "both"}
         study scores exactly as the study's scripts do; both puts the two side by side and says what changes.
@@ -199,7 +199,7 @@ def rsa(
             models=models,
             rdms=rdms,
             model_rdms=model_rdms or {},
-            stimuli=stimuli,
+            conditions=conditions,
             settings=resolve_settings("default", **{**words, "min_lag_s": 0.0, "trim_s": 0.0}),
             protocol=protocol,
             squared=squared,
@@ -210,7 +210,7 @@ def rsa(
             overwrite=overwrite,
             progress=progress,
         )
-    for flag, given in (("--model-rdms", model_rdms), ("--stimuli", stimuli), ("--squared", squared)):
+    for flag, given in (("--model-rdms", model_rdms), ("--conditions", conditions), ("--squared", squared)):
         if given:
             raise InvalidValueError(f"{flag} goes with --rdms: files of RDMs belong to stimulus sets.")
     from brainsim.commands.rsa_movies import compare_movies

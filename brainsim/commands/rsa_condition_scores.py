@@ -178,7 +178,7 @@ def _whole_row(
     from scipy.stats import t
 
     from brainsim.stats.intervals import interval_row
-    from brainsim.stats.significance import sign_flip_p
+    from brainsim.stats.sign_flip import sign_flip_p
 
     row = interval_row(values)
     row["p_subjects"] = float(sign_flip_p(values)) if len(values) > 1 else None
@@ -203,7 +203,8 @@ def _whole_row(
 def _fold_row(values: np.ndarray) -> dict[str, Any]:
     """Return mean, interval and p of a model whose layers were combined, over subjects and parts of the stimuli."""
     from brainsim.stats.intervals import crossed_row
-    from brainsim.stats.significance import crossed_p, sign_flip_p
+    from brainsim.stats.sign_flip import sign_flip_p
+    from brainsim.stats.significance import crossed_p
 
     p = crossed_p(values)
     flips = float(sign_flip_p(values.mean(axis=1))) if len(values) > 1 else np.nan

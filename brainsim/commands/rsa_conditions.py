@@ -67,7 +67,7 @@ def compare_conditions(
     models: Sequence[str],
     rdms: Mapping[str, Sequence[str]],
     model_rdms: Mapping[str, Sequence[str]],
-    stimuli: Sequence[str],
+    conditions: Sequence[str],
     settings: RsaSettings,
     protocol: str,
     squared: bool,
@@ -101,7 +101,7 @@ def compare_conditions(
     n_stimuli = n_rows_of(n_pairs)
     there = Store(store, mode="r") if (Path(store) / "zarr.json").exists() else None
     found = model_rdms_of(
-        there, models=models, files=model_rdms, stimuli=stimuli, distance=settings.distance, n_stimuli=n_stimuli
+        there, models=models, files=model_rdms, conditions=conditions, distance=settings.distance, n_stimuli=n_stimuli
     )
     subjects = [f"subject-{i + 1:02d}" for i in range(n_subjects)]
     options = {
@@ -162,7 +162,7 @@ def model_rdms_of(
     *,
     models: Sequence[str],
     files: Mapping[str, Sequence[str]],
-    stimuli: Sequence[str],
+    conditions: Sequence[str],
     distance: str,
     n_stimuli: int,
 ) -> ModelRdms:
@@ -185,7 +185,7 @@ def model_rdms_of(
             raise UnknownNameError(
                 "there is no store, and no file of model RDMs.", hint="--model-rdms MODEL=FILE, or brainsim extract"
             )
-        for layer in _stored_layers(nodes, models, stimuli):
+        for layer in _stored_layers(nodes, models, conditions):
             layers.append({"model": layer.model, "layer": layer.layer, "index": layer.index, "family": layer.family})
             rows.append(_layer_rdm(store, layer, distance, n_stimuli))
             digests.append(list(layer.digests))
@@ -207,16 +207,16 @@ def _n_pairs(n: int) -> int:
     return n * (n - 1) // 2
 
 
-def _stored_layers(nodes: Sequence[Any], models: Sequence[str], stimuli: Sequence[str]) -> list[LayerSource]:
+def _stored_layers(nodes: Sequence[Any], models: Sequence[str], conditions: Sequence[str]) -> list[LayerSource]:
     from brainsim.features.bands import select_layers
 
     names = sorted({node.attributes["stimulus"] for node in nodes})
-    if not stimuli and len(names) > 1:
+    if not conditions and len(names) > 1:
         raise InvalidValueError(
             f"the store holds activations of {len(names)} stimuli ({', '.join(names[:5])}); which are the conditions?",
-            hint=f"--stimuli {names[0]}",
+            hint=f"--conditions {names[0]}",
         )
-    return select_layers(nodes, models=models, stimuli=list(stimuli) or names)
+    return select_layers(nodes, models=models, stimuli=list(conditions) or names)
 
 
 def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int) -> np.ndarray:
@@ -227,7 +227,7 @@ def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int) 
     if n_rows != n_stimuli:
         raise InvalidValueError(
             f"{layer.name} has {n_rows} rows for {', '.join(layer.nodes)}; the brains' RDMs have {n_stimuli} stimuli.",
-            hint="--stimuli NAME,NAME picks other stored stimuli",
+            hint="--conditions NAME,NAME picks other stored stimuli",
         )
 
     blocks = (

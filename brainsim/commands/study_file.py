@@ -305,8 +305,11 @@ def _link(reader: _Reader, steps: Sequence[Step]) -> list[Step]:
             if reader.verbs[word].is_analysis and step.verb.verb.word != word:
                 names = {other.values["name"]: other.name for other in others}
                 needs += _link_results(reader, step, values, word, names, has_results=has_results)
-        if step.verb.tells and not has_results:
-            needs += [other.name for other in steps if not other.verb.tells]
+        if step.verb.tells:
+            # Answers that rest on other results have no key of their own in what tells of them.
+            needs += [
+                other.name for other in steps if not other.verb.tells and (other.verb.rests_on or not has_results)
+            ]
         linked.append(Step(step.name, step.verb, values, tuple(dict.fromkeys(needs))))
     return linked
 
@@ -336,12 +339,14 @@ def _link_results(
     *,
     has_results: bool,
 ) -> list[str]:
-    """Check the results that a step names (`fits`, `fit`), and let what tells of results tell those of the study."""
+    """Check the results that a step names (`fits`, `fit`), or let it wait for all of the study, and tell of these."""
     needs = []
     for key in (word, f"{word}s"):
         if key not in step.verb.keys:
             continue
-        if step.verb.tells and key not in values and has_results:
+        if key not in values and step.verb.is_analysis:
+            needs += results.values()
+        elif key not in values and has_results:
             values[key] = list(results)
         named = values.get(key, ())
         for name in (named,) if isinstance(named, str) else named or ():

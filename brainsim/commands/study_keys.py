@@ -95,6 +95,11 @@ class StepVerb:
         return self.verb.panel == ANSWER
 
     @property
+    def rests_on(self) -> bool:
+        """Whether it is an analysis of other analyses' results, which it names by kind (`fits`)."""
+        return self.is_analysis and any(f"{verb.word}s" in self.keys for verb in VERBS if verb.panel == ANSWER)
+
+    @property
     def tells(self) -> bool:
         """Whether it tells what analyses found."""
         return self.verb.panel == TELL

@@ -24,6 +24,8 @@ THAT_MATTER = {
     "fit": ("models", "bands", "delays", "cv", "n_nulls", "n_candidates", "layer_curves", "subjects", "rois"),
     "partition": ("method", "subsets", "n_nulls", "delays"),
     "rsa": ("models", "distance", "compare", "min_lag_s", "pairs", "protocol"),
+    "claims": ("claims", "measures", "little", "smallest", "correction"),
+    "accuracy": ("table", "method"),
     "report": ("truth",),
 }  # fmt: skip
 
@@ -54,6 +56,10 @@ def write_text(found: Found, *, folder: Path, title: str, systems: Mapping[str, 
     for word, name in names.items():
         own = {"dataset": datasets[0]} if len(datasets) > 1 else {}
         parts += ["", *_table(verbs[word], f"{word}.{name}", own, is_active=is_ready)]
+    # What these ask about are systems that not everybody has.
+    for word, name in {"claims": "study", "accuracy": "top-1"}.items():
+        own = {"dataset": datasets[0]} if len(datasets) > 1 else {}
+        parts += ["", *_table(verbs[word], f"{word}.{name}", own, is_active=False)]
     parts += ["", *_table(verbs["report"], "report", {"out": "report"}, is_active=is_ready)]
     return "\n".join(parts) + "\n"
 

@@ -72,9 +72,9 @@ def test_rdm_of_stored_real_features_is_the_peers(image78: Path, tmp_path: Path)
     # And within 1e-4 entry by entry, as stored: the RDM that was compared.
     from brainsim.commands.rsa_conditions import model_rdms_of
 
-    found = model_rdms_of(Store(store), models=("*",), files={}, stimuli=(), distance="correlation", n_stimuli=78).rdms[
-        0
-    ]
+    found = model_rdms_of(
+        Store(store), models=("*",), files={}, conditions=(), distance="correlation", n_stimuli=78
+    ).rdms[0]
     np.testing.assert_allclose(found, np.load(image78 / "resnet18_layer4_rdm_pearson.npy"), atol=1e-4)
 
 
@@ -189,5 +189,5 @@ def test_rows_that_are_not_the_brains_stimuli_are_told(tmp_path: Path) -> None:
     with pytest.raises(BrainsimError, match="which are the conditions"):
         rsa("a", **words)
     with pytest.raises(BrainsimError, match="has 30 rows for set; the brains' RDMs have 40 stimuli"):
-        rsa("a", **words, stimuli=("set",))
-    assert rsa("a", **words, stimuli=("other",)).n_layers == 1
+        rsa("a", **words, conditions=("set",))
+    assert rsa("a", **words, conditions=("other",)).n_layers == 1

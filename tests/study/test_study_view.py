@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from brainsim.cli.views import show, tell_seconds
+from brainsim.cli.study_views import tell_seconds
+from brainsim.cli.views import show
 from brainsim.commands.run import RunSummary
 
 
