@@ -340,7 +340,7 @@ def _link_results(
     has_results: bool,
 ) -> list[str]:
     """Check the results that a step names (`fits`, `fit`), or let it wait for all of the study, and tell of these."""
-    needs = []
+    needs: list[str] = []
     for key in (word, f"{word}s"):
         if key not in step.verb.keys:
             continue

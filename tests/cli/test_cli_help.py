@@ -40,8 +40,9 @@ def test_help_fits_a_screen_of_80_by_40(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_help_groups_the_verbs_in_the_order_of_the_flow() -> None:
     text = run(app, ["--help"]).stdout
-    words = ["Start", "demo", "doctor", "init", "run", "simulate", "Make", "train", "extract", "ingest", "kernel", "Answer",
-             "fit", "partition", "rsa", "claims", "accuracy", "Tell", "report", "models", "store"]  # fmt: skip
+    words = ["Start", "demo", "doctor", "init", "run", "simulate", "Make", "train", "extract", "ingest", "kernel",
+             "Answer", "fit", "partition", "rsa", "claims", "accuracy", "Tell", "report", "models",
+             "store"]  # fmt: skip
     places = [re.search(rf"[│─] {word} ", text) for word in words]
     assert None not in places
     starts = [place.start() for place in places if place is not None]
