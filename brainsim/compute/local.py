@@ -162,7 +162,11 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def _stop_processes(cluster: Any) -> None:
     async def stop() -> None:
-        await asyncio.gather(*(nanny.close(timeout=_STOP_S) for nanny in cluster.workers.values()))
+        closing = (nanny.close(timeout=_STOP_S) for nanny in cluster.workers.values())
+        for outcome in await asyncio.gather(*closing, return_exceptions=True):
+            # On a busy machine a killed process takes its time to go; it has done its work and holds nothing.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, TimeoutError):
+                raise outcome
 
     cluster.sync(stop)
 

@@ -17,6 +17,7 @@ import compute_tasks as work
 import psutil
 import pytest
 from compute_tasks import Notes, Square
+from distributed import Nanny
 
 from brainsim.compute.cluster import ClusterError, ClusterOptions, WorkerKilledError, run_tasks
 from brainsim.core.errors import DeviceError, InputFileError, InvalidValueError, MissingDependencyError
@@ -192,6 +193,22 @@ def test_workers_end_with_a_driver_that_was_killed(tmp_path: Path) -> None:
         driver.wait()
     gone, alive = psutil.wait_procs(workers, timeout=20)
     assert (len(gone), alive) == (1, [])
+
+
+def test_a_worker_that_is_slow_to_go_does_not_undo_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    close, slow = Nanny.close, []
+
+    async def close_late(self: Nanny, timeout: float = 5, reason: str = "nanny-close") -> str:
+        outcome = await close(self, timeout=timeout, reason=reason)
+        if not slow:
+            slow.append(self)
+            raise TimeoutError("the killed process was not gone in time")
+        return outcome
+
+    monkeypatch.setattr(Nanny, "close", close_late)
+    receipts = dict(run_tasks(work.square, [Square(2), Square(3)], options=local(2)))
+    assert sorted(receipts.values()) == [4, 9]
+    assert len(slow) == 1
 
 
 def test_workers_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
