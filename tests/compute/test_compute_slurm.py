@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm
     monkeypatch.setenv("PATH", f"{fake.programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("brainsim.compute.workers.KEEP_UP_S", 0.3)
     yield fake
-    left = fake.running()
+    # scancel returns before the kernel has taken a killed job's processes away.
+    deadline = time.monotonic() + 20
+    while (left := fake.running()) and time.monotonic() < deadline:
+        time.sleep(0.05)
     for number in left:
         fake.end(number)
     assert left == []
