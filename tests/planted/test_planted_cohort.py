@@ -1,7 +1,8 @@
 """A planted cohort of realistic length: every unique and shared part comes back. An hour: run by nox -s slow.
 
-Ten subjects, four streams, nine systems of five families, eight runs of a quarter of an hour (3,600 TRs, as StudyForrest), through the
-commands a user types. Few voxels per stream serve: the mean over subjects and voxels is what is compared.
+Ten subjects, four streams, nine systems of five families, eight runs of a quarter of an hour (3,600 TRs, as in
+StudyForrest), through the commands a user types. Few voxels per stream serve: the mean over subjects and voxels is what
+is compared. The truth is what can be predicted without noise: with 2,880 TRs noise cost one part of 124 more than 0.01.
 """
 
 from __future__ import annotations
