@@ -68,6 +68,11 @@ class Subject:
         return [self.targets.digest, *(node.digest for node in self.bold)]
 
     @property
+    def has_betas(self) -> bool:
+        """Whether rows are stimuli, not TRs: then nothing comes late, and no response is to be modelled."""
+        return any(node.attributes.get("format") == "betas" for node in self.bold)
+
+    @property
     def sources(self) -> list[str]:
         """Node paths of this subject's data."""
         return [self.targets.path, *(node.path for node in self.bold)]

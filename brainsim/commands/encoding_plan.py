@@ -128,6 +128,7 @@ def plan_encoding(
     for group in groups:
         _check_folds(options, group)
         _check_delays(options.delays, group)
+        _check_betas(options.delays, group)
     plan = EncodingPlan(
         dataset=dataset,
         options=options,
@@ -157,6 +158,16 @@ def _check_delays(delays: Sequence[int], group: SubjectGroup) -> None:
             f"--delays is {','.join(map(str, delays)) or 'empty'}; it must be different whole TRs from 0 to "
             f"{shortest - 1} (the shortest run has {shortest} TRs).",
             hint="--delays 1,2,3,4 covers 2 to 8 s at a TR of 2 s",
+        )
+
+
+def _check_betas(delays: Sequence[int], group: SubjectGroup) -> None:
+    told = [subject.name for subject in group.subjects if subject.has_betas]
+    if told and tuple(delays) != (0,):
+        raise InvalidValueError(
+            f"--delays is {','.join(map(str, delays))}; rows of {told[0]} are stimuli (betas), and come no later than "
+            "what was shown.",
+            hint="--delays 0 --cv blocks",
         )
 
 

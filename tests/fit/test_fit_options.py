@@ -17,6 +17,7 @@ from brainsim.commands import encoding_tasks
 from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, read_seconds
 from brainsim.commands.fit import fit
 from brainsim.commands.partition import partition
+from brainsim.commands.rsa import rsa
 from brainsim.core.errors import BrainsimError, InvalidValueError, UnknownNameError
 from brainsim.encoding.himalaya_gradient import search_with_hyper_gradient
 from brainsim.store import Store
@@ -239,3 +240,20 @@ def test_hyper_gradient_and_unknown_subsets_are_no_partition(made: Path) -> None
         partition("a", store=made, **FEW, subsets="max-order=0")
     with pytest.raises(InvalidValueError, match="pairs"):
         partition("a", store=made, **FEW, subsets="pairs")
+
+
+def test_betas_have_no_delay_and_no_response(store: Path) -> None:
+    opened = Store(store, mode="a")
+    for run in range(1, 6):
+        node = f"bold/tiny/sub-01/run-{run}"
+        arrays = {name: opened.read(node, name) for name in opened.info(node).arrays}
+        attributes = {**opened.info(node).attributes, "format": "betas"}
+        opened.write(node, type="bold", key={"betas": run}, arrays=arrays, attributes=attributes, overwrite=True)
+    for command in (fit, partition):
+        with pytest.raises(InvalidValueError, match="rows of sub-01 are stimuli") as refused:
+            command("a", store=store, **FEW)
+        assert refused.value.hint == "--delays 0 --cv blocks"
+    with pytest.raises(InvalidValueError, match="rows of sub-01 are stimuli"):
+        rsa("a", dataset="tiny", store=store)
+    done = fit("a", store=store, subjects=("01",), layer_curves=False, **{**FEW, "delays": (0,)})
+    assert done.n_nodes_written == 1
