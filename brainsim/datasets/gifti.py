@@ -172,15 +172,17 @@ def _read_size(path: Path) -> tuple[int, int]:
     """Return numbers of vertices and of TRs, from the head of a file."""
     n_arrays = 0
     try:
-        for _, element in ElementTree.iterparse(path, events=("start",)):
-            if element.tag == "GIFTI":
-                n_arrays = int(element.attrib["NumberOfDataArrays"])
-            if element.tag == "DataArray":
-                n_axes = int(element.attrib.get("Dimensionality", 1))
-                n_vertices = int(element.attrib["Dim0"])
-                if n_axes == 1:
-                    return n_vertices, n_arrays
-                return n_vertices, int(element.attrib["Dim1"]) * n_arrays
+        # Our own handle: one that iterparse opens stays open when its loop is left early.
+        with path.open("rb") as file:
+            for _, element in ElementTree.iterparse(file, events=("start",)):
+                if element.tag == "GIFTI":
+                    n_arrays = int(element.attrib["NumberOfDataArrays"])
+                if element.tag == "DataArray":
+                    n_axes = int(element.attrib.get("Dimensionality", 1))
+                    n_vertices = int(element.attrib["Dim0"])
+                    if n_axes == 1:
+                        return n_vertices, n_arrays
+                    return n_vertices, int(element.attrib["Dim1"]) * n_arrays
     except (ElementTree.ParseError, KeyError, ValueError, OSError) as error:
         raise _damaged(path, error) from error
     raise InputFileError(f"{path} holds no data array.", hint="name .func.gii files, not .surf.gii")
