@@ -163,9 +163,10 @@ def test_an_interrupt_leaves_no_process_and_no_noise(tmp_path: Path, number: int
         workers = workers_of(psutil.Process(driver.pid))
         assert len(workers) == 2
         os.killpg(driver.pid, number) if number == signal.SIGINT else driver.send_signal(number)
-        _, noise = driver.communicate(timeout=20)
+        _, noise = driver.communicate(timeout=120)
     finally:
         driver.kill()
+        driver.communicate()
     assert (driver.returncode, noise) == (code, "")
     assert [worker for worker in workers if worker.is_running()] == []
 
