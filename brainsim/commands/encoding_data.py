@@ -203,6 +203,7 @@ def roi_names_of(targets: NodeInfo, globs: Sequence[str]) -> list[str]:
         found = [roi for roi in rois if fnmatchcase(roi, glob)]
         found += [roi for stream, members in streams.items() if fnmatchcase(stream, glob) for roi in members]
         if not found:
-            raise UnknownNameError(f"no ROI or stream {glob!r} in {targets.path}; {suggest(glob, [*rois, *streams])}")
+            names = list(dict.fromkeys([*rois, *streams]))  # planted data name their ROIs after streams
+            raise UnknownNameError(f"no ROI or stream {glob!r} in {targets.path}; {suggest(glob, names)}")
         chosen += found
     return list(dict.fromkeys(chosen))
