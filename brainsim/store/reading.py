@@ -11,7 +11,15 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_ranges
-from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, encode_checksum, from_bytes
+from brainsim.store.layout import (
+    CHECKSUM_BYTES,
+    ArrayLayout,
+    checksum,
+    encode_checksum,
+    from_bytes,
+    place_numbers,
+    read_dtype_of,
+)
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
@@ -48,7 +56,7 @@ def read_array(
     Returns
     -------
     ndarray, (n_rows, ...)
-        A new array in the machine's byte order.
+        A new array in the machine's byte order; float32 where bfloat16 is stored.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def read_array(
     if not whole:
         positions = _positions(columns, layout.shape[1], f"columns of {at!r}")
         rest, taken = (len(positions), *layout.shape[2:]), _as_index(positions)
-    out = np.empty((len(wanted), *rest), layout.dtype)
+    out = np.empty((len(wanted), *rest), read_dtype_of(layout.dtype))
     if not out.size:
         return out
     chunk_of = wanted // layout.chunk_shape[0]
@@ -79,13 +87,14 @@ def read_array(
         if isinstance(taken, slice) and not whole and path in checked:
             block = _read_columns(path, layout, local, taken, checked[path])
             if block is not None:
-                out[here] = block
+                place_numbers(out, here, block, layout)
                 continue
         file = f"{array}/{layout.chunk_key(index)}"
         stamp = file_stamp(path) if fetch is None else None
         data = read_checked(root, record, file) if fetch is None else fetch(file)
         chunk = from_bytes(data[:-CHECKSUM_BYTES], layout)
-        out[here] = chunk[_as_index(local)][:, taken] if len(layout.shape) > 1 else chunk[_as_index(local)]
+        chosen = chunk[_as_index(local)]
+        place_numbers(out, here, chosen[:, taken] if len(layout.shape) > 1 else chosen, layout)
         if stamp is not None and not whole:
             checked[path] = stamp
     return out
