@@ -12,7 +12,7 @@ import numpy as np
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.bfloat16 import BFLOAT16, LARGEST, overflows, round_to_bfloat16
-from brainsim.store.files import METADATA, clear_folder, exists, make_folder, named_os_errors, put
+from brainsim.store.files import METADATA, clear_folder, exists, make_folder, move, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
     ArraySpec,
@@ -170,6 +170,13 @@ class NodeWriter:
             put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
         self.info, self._record = record.info, None
         return record.info
+
+    def discard(self) -> None:
+        """Remove what was written of the node, while nobody else can be at it."""
+        if self._record is None:
+            return
+        self._record = None
+        move(self._folder, self._lock.trash)  # gone at once; the lock's release removes the bytes
 
     def _note_progress(self) -> None:
         """Write the manifest of what is there, after it is there: the next writer trusts nothing else."""
