@@ -27,6 +27,9 @@ SCALINGS = ("zscore", "center")
 # A feature whose spread within a run is below this share of its size is constant there: what is left is rounding.
 CONSTANT_SHARE = 1e-6
 
+# Features that are scaled at a time on a CPU: each passes through the cache once instead of seven times.
+TILE_FEATURES = 1024
+
 # Panels of rows in which a symmetric product is computed: 8 leave out 44 % of it, and are still large products.
 N_PANELS = 8
 
@@ -57,12 +60,22 @@ def scale_within_runs(X: np.ndarray, layout: RunLayout, *, scaling: str) -> np.n
 
 
 def _scale_run(run: np.ndarray, scaling: str, *, out: Tensor) -> bool:
-    """Write the scaled features of one run, (n_trs, n_features), into `out`; return whether all were finite.
+    """Write the scaled features of one run, (n_trs, n_features), into `out`; return whether all were finite."""
+    width = TILE_FEATURES if out.device.type == "cpu" else max(out.shape[1], 1)
+    is_finite = True
+    for start in range(0, out.shape[1], width):
+        tile = slice(start, start + width)
+        is_finite &= _scale_tile(run[:, tile], scaling, out=out[:, tile])
+    return is_finite
+
+
+def _scale_tile(run: np.ndarray, scaling: str, *, out: Tensor) -> bool:
+    """Do as `_scale_run` says, for so few features that they stay in the cache.
 
     The mean is taken off twice: what the rounding of a large mean leaves, the second takes off, so that float32 is as
     good here as float64 and the passes over the data cost half as much.
     """
-    X = torch.from_numpy(np.ascontiguousarray(run, np.float32)).to(out.device)
+    X = torch.from_numpy(np.asarray(run, np.float32)).to(out.device)
     mean = X.mean(dim=0)  # (n_features,)
     torch.sub(X, mean, out=out)
     out -= out.mean(dim=0)

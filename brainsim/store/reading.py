@@ -84,11 +84,9 @@ def read_array(
         here = _as_index(np.flatnonzero(chunk_of == index))
         local = wanted[here] - index * layout.chunk_shape[0]
         path = f"{root}/{at}/{layout.chunk_key(index)}"
-        if isinstance(taken, slice) and not whole and path in checked:
-            block = _read_columns(path, layout, local, taken, checked[path])
-            if block is not None:
-                place_numbers(out, here, block, layout)
-                continue
+        is_checked = isinstance(taken, slice) and not whole and path in checked
+        if is_checked and _read_columns(path, layout, local, taken, checked[path], out, here):
+            continue
         file = f"{array}/{layout.chunk_key(index)}"
         stamp = file_stamp(path) if fetch is None else None
         data = read_checked(root, record, file) if fetch is None else fetch(file)
@@ -100,16 +98,22 @@ def read_array(
     return out
 
 
-def _read_columns(path: str, layout: ArrayLayout, rows: np.ndarray, columns: slice, stamp: Stamp) -> np.ndarray | None:
-    """Read a range of columns of a chunk that was checked before; None where it is no longer that file."""
+def _read_columns(
+    path: str, layout: ArrayLayout, rows: np.ndarray, columns: slice, stamp: Stamp, out: np.ndarray, at: Any
+) -> bool:
+    """Read a range of columns of a chunk that was checked before into ``out[at]``; False where it is another file."""
     inner = math.prod(layout.chunk_shape[2:]) * layout.disk_dtype.itemsize
     row_nbytes = layout.chunk_shape[1] * inner
     n_columns = columns.stop - columns.start
-    data = read_ranges(path, [int(row) * row_nbytes + columns.start * inner for row in rows], n_columns * inner, stamp)
-    if data is None:
-        return None
-    block: np.ndarray = np.frombuffer(data, layout.disk_dtype).reshape(len(rows), n_columns, *layout.chunk_shape[2:])
-    return block
+    is_direct = isinstance(at, slice) and out.dtype == layout.disk_dtype
+    block = out[at] if is_direct else np.empty((len(rows), *out.shape[1:]), layout.disk_dtype)
+    starts = [int(row) * row_nbytes + columns.start * inner for row in rows]
+    into = memoryview(block.reshape(-1).view(np.uint8))
+    if not read_ranges(path, starts, n_columns * inner, stamp, into):
+        return False
+    if not is_direct:
+        place_numbers(out, at, block, layout)
+    return True
 
 
 def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:
