@@ -12,7 +12,7 @@ import numpy as np
 
 from brainsim.commands.kernels import KernelOptions, band_key, kernel_path, layer_kernel
 from brainsim.core.errors import StoreLockedError
-from brainsim.core.progress import SILENT, Progress, progress_of_tasks, task_progress
+from brainsim.core.progress import SILENT, Progress, SilentProgress, progress_of_tasks, task_progress
 
 if TYPE_CHECKING:
     from brainsim.commands.encoding_data import RunTiming, SubjectGroup
@@ -104,7 +104,9 @@ def ensure_kernels(
     with progress_of_tasks(progress):
         if tasks:
             with progress.task("kernels", total=len(tasks), unit="layers") as bar:
-                for task, receipt in run_tasks(run_kernel_task, list(tasks.values()), options=where):
+                for task, receipt in run_tasks(
+                    run_kernel_task, list(tasks.values()), options=where, progress=_WithoutBars(progress)
+                ):
                     bar.advance()
                     if receipt.waited_s and where.kind != "threads":  # there it was told when it began
                         progress.note(
@@ -117,6 +119,19 @@ def ensure_kernels(
             )
             for group in groups
         ]
+
+
+class _WithoutBars(SilentProgress):
+    """Tells what a cluster says of its jobs and workers; the bar is the kernels' own."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def note(self, message: str) -> None:
+        self._progress.note(message)
+
+    def warn(self, message: str) -> None:
+        self._progress.warn(message)
 
 
 def _band_kernel(store: Store, band: Band, group: SubjectGroup, options: KernelOptions) -> str:
