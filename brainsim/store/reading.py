@@ -108,7 +108,7 @@ def _read_columns(
     is_direct = isinstance(at, slice) and out.dtype == layout.disk_dtype
     block = out[at] if is_direct else np.empty((len(rows), *out.shape[1:]), layout.disk_dtype)
     starts = [int(row) * row_nbytes + columns.start * inner for row in rows]
-    into = memoryview(block.reshape(-1).view(np.uint8))
+    into = block.reshape(-1).view(np.uint8).data
     if not read_ranges(path, starts, n_columns * inner, stamp, into):
         return False
     if not is_direct:
