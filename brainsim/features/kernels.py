@@ -153,8 +153,12 @@ def gram_from_blocks(
 
     is_cpu = torch.device(device).type == "cpu"
     n_workers = _count_threads(layout.n_rows, block_features, len(starts)) if is_cpu else 1
-    with closing(run_ahead(blocks, depth=1)) as ahead, _single_threaded() if is_cpu else nullcontext():
-        for _, gram in map_in_order(multiply, ahead, n_workers=n_workers, max_ahead=lambda _: n_workers):
+    with (
+        closing(run_ahead(blocks, depth=1)) as ahead,
+        _single_threaded() if is_cpu else nullcontext(),
+        closing(map_in_order(multiply, ahead, n_workers=n_workers, max_ahead=lambda _: n_workers)) as grams,
+    ):
+        for _, gram in grams:
             for rows in _panels(layout.n_rows):
                 K[rows, : rows.stop] += gram[rows, : rows.stop]
     lower = torch.tril(K)
