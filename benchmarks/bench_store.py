@@ -60,12 +60,33 @@ def run(*, quick: bool, device: str) -> dict[str, Any]:
                 begin_s = time.perf_counter()
                 way()
                 figures.setdefault(name, []).append(time.perf_counter() - begin_s)
+        dtypes = _compare_dtypes(Path(folder) / "dtypes.zarr", np.load(npy, mmap_mode="r"), n_repeats=1 if quick else 3)
         n_files = {"store": _count(path), "narrow chunks": _count(Path(folder) / "narrow")}
     found: dict[str, Any] = {f"{name}, s": statistics.median(values) for name, values in figures.items()}
     for reading in ("time range", "feature block", "all, block by block"):
         pairs = zip(figures[f"{reading}: store"], figures[f"{reading}: npy"], strict=True)
         found[f"{reading}: store / npy"] = statistics.median(ours / theirs for ours, theirs in pairs)
-    return {**found, **{f"chunk files: {name}": n for name, n in n_files.items()}}
+    return {**found, **dtypes, **{f"chunk files: {name}": n for name, n in n_files.items()}}
+
+
+def _compare_dtypes(path: Path, values: np.ndarray, *, n_repeats: int) -> dict[str, float]:
+    """Write and read a fifth of the numbers in each type that activations are stored in; CPU time, medians."""
+    values = np.array(values[:, : values.shape[1] // 5])
+    store = Store(path, "a")
+    figures: dict[str, list[float]] = {}
+    for repeat in range(n_repeats):
+        for dtype in ("float32", "float16", "bfloat16"):
+            node = f"toy/{dtype}/{repeat}"
+            begin_s = time.process_time()
+            with store.writer(node, type="toy", key={}, arrays={"values": ArraySpec(values.shape, dtype)}) as writer:
+                writer.append("values", values)
+                writer.complete()
+            middle_s = time.process_time()
+            store.read(node, "values").astype(np.float32, copy=False)
+            figures.setdefault(f"{dtype}: write, CPU s", []).append(middle_s - begin_s)
+            figures.setdefault(f"{dtype}: read as float32, CPU s", []).append(time.process_time() - middle_s)
+            figures.setdefault(f"{dtype}: bytes", []).append(float(store.info(node).nbytes))
+    return {name: statistics.median(found) for name, found in figures.items()}
 
 
 def _pass(read: Callable[[slice], Any], n_features: int, block: int) -> None:

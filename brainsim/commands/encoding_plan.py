@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, find_subjects, group_by_timing
-from brainsim.commands.encoding_options import EncodingOptions, resolve_device
+from brainsim.commands.encoding_options import EncodingOptions
 from brainsim.commands.kernels import KernelOptions, band_key, kernel_path
 from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.errors import InvalidValueError
@@ -59,8 +59,8 @@ class EncodingPlan:
 
     @property
     def kernel_options(self) -> KernelOptions:
-        """How kernels are made."""
-        return KernelOptions(tuple(self.options.delays), self.options.scaling, resolve_device(self.options.device))
+        """How kernels are made; on a cluster, "auto" is what each worker finds."""
+        return KernelOptions(tuple(self.options.delays), self.options.scaling, self.options.device)
 
     @property
     def n_folds(self) -> int:

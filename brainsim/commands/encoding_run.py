@@ -10,9 +10,10 @@ from brainsim.commands.cluster_words import read_cluster_words
 from brainsim.commands.encoding_data import Subject, SubjectGroup, roi_names_of
 from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
 from brainsim.commands.encoding_results import assemble
-from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, progress_of_tasks, run_task
+from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, run_task
+from brainsim.commands.kernel_tasks import ensure_kernels
 from brainsim.core.errors import AlignmentError
-from brainsim.core.progress import SILENT, Progress
+from brainsim.core.progress import SILENT, Progress, progress_of_tasks
 from brainsim.core.provenance import digest
 from brainsim.core.resources import n_cores
 
@@ -104,11 +105,12 @@ def write_missing(
     if dry_run or not todo:
         return Written(keys, 0, n_reused)
     wanted = {subject.name for group in todo for subject in group.subjects}
+    groups = [group for group in plan.groups if wanted & {subject.name for subject in group.subjects}]
+    kernels = ensure_kernels(store, plan.bands, groups, plan.kernel_options, cluster=cluster, progress=progress)
     tasks = [
         task
-        for group in plan.groups
-        if wanted & {subject.name for subject in group.subjects}
-        for task in _group_tasks(store, plan, group, wanted, analysis, keys, progress)
+        for group, nodes in zip(groups, kernels, strict=True)
+        for task in _group_tasks(store, plan, group, nodes, wanted, analysis, keys)
     ]
     tasks = _share_budget(plan, tasks)
     _run(store, plan, todo, tasks, analysis, keys, cluster, overwrite=overwrite, progress=progress)
@@ -132,18 +134,16 @@ def _group_tasks(
     store: Store,
     plan: EncodingPlan,
     group: SubjectGroup,
+    nodes: tuple[Sequence[str], Sequence[str]],
     wanted: Set[str],
     analysis: Analysis,
     keys: Mapping[str, dict[str, Any]],
-    progress: Progress,
 ) -> Iterator[EncodingTask]:
-    """Make a group's kernels and yield the tasks of the subjects that are wanted.
+    """Yield the tasks of the subjects that are wanted; `nodes` are the kernels of the group's bands and of its layers.
 
     Subjects are packed as if all were, so that a run that was interrupted finds the work nodes that it left.
     """
-    from brainsim.commands.kernels import ensure_kernels
-
-    kernels, layers = ensure_kernels(store, plan.bands, group, plan.kernel_options, progress=progress)
+    kernels, layers = nodes
     for parts in pack_parts(group, plan.options):
         names = list(dict.fromkeys(part.subject for part in parts))
         if not wanted & set(names):

@@ -7,9 +7,7 @@ behind is run again; one whose work node is complete is not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +16,7 @@ import numpy as np
 
 from brainsim.commands.encoding_options import EncodingOptions, resolve_device
 from brainsim.commands.encoding_plan import make_folds
-from brainsim.core.progress import SILENT, Progress
+from brainsim.core.progress import Progress, task_progress
 from brainsim.core.resources import memory_free_bytes, n_cores
 from brainsim.core.runs import Fold, RunLayout
 
@@ -34,8 +32,6 @@ COMPUTE = {
     "fit": "brainsim.commands.fit_numbers:compute_fit",
     "partition": "brainsim.commands.partition_numbers:compute_partition",
 }
-
-_progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
 
 
 @dataclass(frozen=True)
@@ -215,16 +211,6 @@ class TaskNumbers:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-@contextmanager
-def progress_of_tasks(progress: Progress) -> Iterator[None]:
-    """Let tasks that run in this process tell their progress."""
-    token = _progress.set(progress)
-    try:
-        yield
-    finally:
-        _progress.reset(token)
-
-
 def run_task(task: EncodingTask) -> Receipt:
     """Compute one task, unless its work node is complete.
 
@@ -343,7 +329,7 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
         regions=membership,
         n_workers=_n_threads(task, *Y.shape),
         device=resolve_device(task.options.device),
-        progress=_progress.get(),
+        progress=task_progress(),
     )
     return inputs, np.concatenate(reasons)
 

@@ -122,8 +122,9 @@ def extract(
     sketch_error : float, optional
         Error that inner products may have, as a share of the two clips' lengths; `sketch` is then chosen for it and
         for the number of clips: 0.05 keeps some 28,000 features, 0.1 some 7,000.
-    dtype : {"float32", "float16"}
-        How they are stored; values beyond float16 are an error.
+    dtype : {"float32", "float16", "bfloat16"}
+        How they are stored: float16 keeps 3 digits and ends at 65,504, beyond which values are an error; bfloat16 keeps
+        2 digits of any float32.
     precision : {"fp32", "fp16", "bf16"}
         What the forward pass multiplies in. Half precision is faster on GPUs; activations then differ by less than
         0.4 % (fp16) or 3 % (bf16) of their norm, and what leaves the range of fp16 is an error. See docs/models.md.

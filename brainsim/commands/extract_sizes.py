@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from brainsim.commands.extract_jobs import Job
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.core.errors import StoreError
 from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
 from brainsim.store import Store
+from brainsim.store.layout import disk_dtype_of
 
 # Share of the free memory that unwritten chunks may take; the rest is for models and batches.
 BUFFER_SHARE = 0.4
@@ -43,7 +42,7 @@ def describe_jobs(jobs: Sequence[Job], options: ExtractOptions) -> list[dict[str
                     "stimulus": job.stimulus.name,
                     "n_clips": job.plan.n_clips,
                     "n_features": n_features,
-                    "bytes": job.plan.n_clips * n_features * np.dtype(options.dtype).itemsize,
+                    "bytes": job.plan.n_clips * n_features * disk_dtype_of(options.dtype).itemsize,
                     "state": "write" if layer in job.missing else "reuse",
                 }
             )

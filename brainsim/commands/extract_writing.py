@@ -15,7 +15,11 @@ from brainsim.core.errors import NumericalError
 from brainsim.models import LoadedModel
 from brainsim.models.pooling import count_features
 from brainsim.models.transfer import HostCopy
-from brainsim.store import ArraySpec, NodeWriter, Store
+from brainsim.store import ArraySpec, NodeWriter, Store, bfloat16
+from brainsim.store.layout import disk_dtype_of
+
+# The largest number of the types that hold fewer than float32, in which activations come.
+LARGEST = {"float16": float(np.finfo(np.float16).max), bfloat16.BFLOAT16: bfloat16.LARGEST}
 
 
 class JobWriter:
@@ -74,7 +78,7 @@ class JobWriter:
             block = self._as_stored(values, layer, first)[writer.n_rows("values") - first :]
             if len(block):
                 writer.append("values", block)
-                self.n_bytes += block.nbytes
+                self.n_bytes += block.size * disk_dtype_of(self.options.dtype).itemsize
 
     def complete(self) -> None:
         """Write the clips' times, and mark every node complete."""
@@ -85,7 +89,7 @@ class JobWriter:
             writer.complete()
 
     def _as_stored(self, values: Tensor, layer: str, first: int) -> np.ndarray:
-        """Return a layer's block, (n_clips, n_features), checked and in the dtype of the store."""
+        """Return a layer's block, (n_clips, n_features), checked; float16 where that is stored, else float32."""
         name, plan = self.job.row.name, self.job.plan
         block: np.ndarray = values.numpy()
         # One pass over the numbers: a sum is finite unless one of them is not, or they are so large that it must be
@@ -99,14 +103,15 @@ class JobWriter:
                     f"{plan.time_s[clip]:.3f} s) are not finite; nothing of it is kept.",
                     hint="check the weights",
                 )
-        if self.options.dtype == "float16":
+        dtype = self.options.dtype
+        if dtype in LARGEST:
             largest = float(np.abs(block).max(initial=0.0))
-            if largest > float(np.finfo(np.float16).max):
+            if largest > LARGEST[dtype]:
                 raise NumericalError(
-                    f"{name}, layer {layer}: activations reach {largest:g}; float16 ends at 65504.",
-                    hint="--dtype float32",
+                    f"{name}, layer {layer}: activations reach {largest:g}; {dtype} ends at {LARGEST[dtype]:g}.",
+                    hint="--dtype bfloat16 or float32" if dtype == "float16" else "--dtype float32",
                 )
-        return block.astype(self.options.dtype, copy=False)
+        return block.astype(np.float16) if dtype == "float16" else block
 
 
 def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptions, store: Store) -> NodeWriter:

@@ -121,7 +121,8 @@ def kernel(
     from brainsim.commands.encoding_data import find_subjects, group_by_timing
     from brainsim.commands.encoding_options import plain_numbers, resolve_device
     from brainsim.commands.encoding_plan import open_for_results
-    from brainsim.commands.kernels import KernelOptions, ensure_kernels
+    from brainsim.commands.kernel_tasks import ensure_kernels
+    from brainsim.commands.kernels import KernelOptions
     from brainsim.features.bands import BAND_LEVELS, make_bands, select_layers
     from brainsim.features.kernels import SCALINGS, check_delays
 
@@ -146,8 +147,7 @@ def kernel(
     n_all = len({path for group in groups for path in _paths(made, group, options)})
     if missing and not dry_run:
         _check_space(opened, nbytes)
-        for group in groups:
-            ensure_kernels(opened, made, group, options, cluster=workers, progress=progress)
+        ensure_kernels(opened, made, groups, options, cluster=workers, progress=progress)
         rows = [{**row, "state": "made" if row["state"] == "missing" else "there"} for row in rows]
     return KernelSummary(
         dataset=dataset,

@@ -1,15 +1,14 @@
-"""Turn stored activations into the kernels of bands, one layer in memory at a time, and keep them in the store."""
+"""Turn stored activations into the kernel of a layer, a block of features at a time, and nodes into kernels to mix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import digest
 from brainsim.core.timing import average_matrix
 
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from brainsim.commands.encoding_data import RunTiming, SubjectGroup
-    from brainsim.compute.cluster import ClusterOptions
     from brainsim.core.runs import RunLayout
-    from brainsim.features.bands import Band, LayerSource
+    from brainsim.features.bands import LayerSource
     from brainsim.store import Store
 
-# Bytes of a block of features as float32; about four are in memory at once. Larger ones are no faster.
+# Bytes of a block of features as float32; about four are in memory at once, and two more for each further core. Larger
+# ones are no faster.
 BLOCK_BYTES = 128 * 2**20
 
 # Narrower blocks would cost more in reading than they save in memory.
@@ -123,109 +122,6 @@ def band_key(layers: Sequence[LayerSource], group: SubjectGroup, options: Kernel
 def kernel_path(key: dict[str, Any]) -> str:
     """Return the node of a kernel."""
     return f"kernels/{digest(key)[:16]}"
-
-
-@dataclass(frozen=True)
-class KernelTask:
-    """One layer's kernel on the TR grid of one group of subjects.
-
-    Parameters
-    ----------
-    store : str
-        The store's folder.
-    layer : LayerSource
-        Whose kernel it is.
-    timing : tuple of RunTiming
-        The group's runs.
-    options : KernelOptions
-        How it is made.
-    """
-
-    store: str
-    layer: LayerSource
-    timing: tuple[RunTiming, ...]
-    options: KernelOptions
-
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        return f"kernel of {self.layer.name}"
-
-
-def run_kernel_task(task: KernelTask) -> str:
-    """Make one layer's kernel and write it; return its node."""
-    from brainsim.commands.encoding_data import SubjectGroup
-    from brainsim.commands.encoding_options import resolve_device
-    from brainsim.store import Store
-
-    group = SubjectGroup(task.timing, ())
-    options = replace(task.options, device=resolve_device(task.options.device))  # what the worker finds
-    store = Store(task.store, "a")
-    return _write(store, layer_kernel(store, task.layer, group, options), [task.layer], task.layer.name, group, options)
-
-
-def ensure_kernels(
-    store: Store,
-    bands: Sequence[Band],
-    group: SubjectGroup,
-    options: KernelOptions,
-    *,
-    cluster: ClusterOptions | None = None,
-    progress: Progress = SILENT,
-) -> tuple[list[str], list[str]]:
-    """Make the kernels that are not stored yet, of layers first; return the nodes of the bands and of their layers.
-
-    A band's kernel is the mean of its layers' kernels, each of mean diagonal 1. So each layer's activations are read
-    once, whatever the bands. Layers are tasks of their own: on a cluster, they are made side by side.
-    """
-    from brainsim.compute.cluster import ClusterOptions, run_tasks
-
-    layers = [layer for band in bands for layer in band.layers]
-    layer_paths = {layer.name: kernel_path(band_key([layer], group, options)) for layer in layers}
-    todo = {layer_paths[layer.name]: layer for layer in layers if not store.has(layer_paths[layer.name])}
-    if todo:
-        tasks = [KernelTask(str(store.path), layer, group.timing, options) for layer in todo.values()]
-        with progress.task("kernels", total=len(todo), unit="layers") as bar:
-            for _ in run_tasks(run_kernel_task, tasks, options=cluster or ClusterOptions()):
-                bar.advance()
-    paths = []
-    for band in bands:
-        paths.append(kernel_path(band_key(band.layers, group, options)))
-        if not store.has(paths[-1]):
-            total = np.zeros((group.layout.n_rows, group.layout.n_rows))
-            for layer in band.layers:
-                total += store.read(layer_paths[layer.name], "K")
-            _write(store, total, band.layers, band.name, group, options)
-    return paths, [layer_paths[layer.name] for layer in layers]
-
-
-def _write(
-    store: Store,
-    K: np.ndarray,
-    layers: Sequence[LayerSource],
-    name: str,
-    group: SubjectGroup,
-    options: KernelOptions,
-) -> str:
-    from brainsim.features.kernels import normalise_kernel
-
-    key = band_key(layers, group, options)
-    info = store.write(
-        kernel_path(key),
-        type="kernel",
-        key=key,
-        arrays={"K": normalise_kernel(K, name=name)},
-        attributes={
-            "band": name,
-            "family": layers[0].family,
-            "layers": [layer.name for layer in layers],
-            "layout": [[t.run, t.grid.n_trs] for t in group.timing],
-            "delays": list(options.delays),
-            "scaling": options.scaling,
-            "n_features": sum(layer.n_features for layer in layers),
-        },
-    )
-    return info.path
 
 
 def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:

@@ -160,9 +160,15 @@ def _export(store: Store, info: NodeInfo, folder: Path, format: str, bar: Task) 
 def _write_npy(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
     import numpy as np
 
+    from brainsim.store.layout import read_dtype_of
+
     for name, (shape, dtype) in info.arrays.items():
         with (folder / f"{name}.npy").open("wb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            header = {
+                "descr": np.lib.format.dtype_to_descr(read_dtype_of(dtype)),
+                "fortran_order": False,
+                "shape": shape,
+            }
             np.lib.format.write_array_header_1_0(file, header)
             for block in _blocks(store, info, name, bar):
                 file.write(block.tobytes())
@@ -172,11 +178,13 @@ def _write_parquet(store: Store, info: NodeInfo, folder: Path, bar: Task) -> Non
     """Write arrays that share their first axis as the columns of one table; rows of more axes are lists, flattened."""
     import math
 
+    from brainsim.store.layout import read_dtype_of
+
     pa, pq = _pyarrow()
     for axis, names in _by_first_axis(info).items():
         n_rows = info.arrays[names[0]][0][0]
         widths = {name: math.prod(info.arrays[name][0][1:]) for name in names}
-        types = {name: pa.from_numpy_dtype(info.arrays[name][1]) for name in names}
+        types = {name: pa.from_numpy_dtype(read_dtype_of(info.arrays[name][1])) for name in names}
         fields = [
             pa.field(name, types[name] if len(info.arrays[name][0]) == 1 else pa.list_(types[name], widths[name]))
             for name in names
@@ -209,9 +217,12 @@ def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
     import numpy as np
     import zarr
 
+    from brainsim.store.layout import read_dtype_of
+
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     lengths: dict[str, int] = {}
-    for name, (shape, dtype) in info.arrays.items():
+    for name, (shape, stored) in info.arrays.items():
+        dtype = read_dtype_of(stored)
         dims = _dims(info, name)
         for axis, (dim, length) in enumerate(zip(dims, shape, strict=True)):
             if lengths.setdefault(dim, length) != length:  # two axes of one name that differ in length
@@ -223,7 +234,7 @@ def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
             chunks=(_block_rows(info, name), *(max(n, 1) for n in shape[1:])),
             filters=None,
             compressors=None,
-            fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+            fill_value=np.nan if dtype.kind == "f" else 0,
             dimension_names=dims,
         )
         at = 0
@@ -281,9 +292,9 @@ def _block_rows(info: NodeInfo, name: str) -> int:
 
 
 def _itemsize(info: NodeInfo, name: str) -> int:
-    import numpy as np
+    from brainsim.store.layout import read_dtype_of
 
-    return np.dtype(info.arrays[name][1]).itemsize
+    return read_dtype_of(info.arrays[name][1]).itemsize
 
 
 def _nbytes(info: NodeInfo) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Counts up when the same files and options come to give other numbers.
 IMPORT_FORMAT = 1
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "bfloat16")
 
 # A folder with a file per stimulus may have thousands; a node's record should stay small.
 MAX_FILES_NAMED = 16
@@ -128,8 +128,8 @@ def store_import(
         not given.
     per_stimulus : bool
         Each row is one image of a set: row k lasts from second k to k + 1, as `extract` has folders of images.
-    dtype : {"float32", "float16"}
-        How numbers are kept.
+    dtype : {"float32", "float16", "bfloat16"}
+        How numbers are kept: rounded to the nearest, and refused where they are beyond the range.
     dry_run : bool
         Say what would be done, and do nothing.
     overwrite : bool
@@ -152,6 +152,7 @@ def store_import(
     """
     from brainsim.features.foreign_folders import open_sources
     from brainsim.store import Store
+    from brainsim.store.layout import disk_dtype_of
 
     started = time.monotonic()
     for value, what in ((model, "--model"), (stimulus, "--stimulus"), (family, "--family")):
@@ -203,8 +204,7 @@ def store_import(
         )
         if not is_there:
             todo.append((node, key, attributes, array))
-    itemsize = 4 if dtype == "float32" else 2
-    nbytes = sum(itemsize * n_rows * _n_features(array) for *_, array in todo)
+    nbytes = sum(disk_dtype_of(dtype).itemsize * n_rows * _n_features(array) for *_, array in todo)
     if todo and not dry_run:
         assert there is not None
         _check_space(there, nbytes)
@@ -303,6 +303,7 @@ def _write(
     bar: Task,
 ) -> None:
     from brainsim.store import ArraySpec
+    from brainsim.store.layout import disk_dtype_of
 
     n_rows = len(window_s)
     specs = {
@@ -318,7 +319,7 @@ def _write(
             for block in array.blocks():
                 values = _checked(block, array, writer.n_rows("values"), dtype)
                 writer.append("values", values)
-                bar.advance(values.nbytes)
+                bar.advance(values.size * disk_dtype_of(dtype).itemsize)
             writer.append("time_s", window_s[:, 1])
             writer.append("window_s", window_s)
             writer.complete()
@@ -330,8 +331,10 @@ def _write(
 
 
 def _checked(block: np.ndarray, array: ForeignArray, first: int, dtype: str) -> np.ndarray:
-    """Return rows flattened in C order, in the dtype of the store."""
+    """Return rows flattened in C order, finite in the dtype of the store; what becomes bfloat16 is rounded there."""
     import numpy as np
+
+    from brainsim.store.bfloat16 import BFLOAT16, LARGEST
 
     flat = block.reshape(len(block), -1)
     finite = np.isfinite(flat)
@@ -342,11 +345,12 @@ def _checked(block: np.ndarray, array: ForeignArray, first: int, dtype: str) -> 
             "must be finite. Nothing of it is kept.",
         )
     with np.errstate(over="ignore"):
-        values: np.ndarray = flat.astype(dtype)
-    if not np.isfinite(values).all():
+        values: np.ndarray = flat if dtype == BFLOAT16 else flat.astype(dtype)
+    end = LARGEST if dtype == BFLOAT16 else float(np.finfo(dtype).max)
+    if not np.isfinite(values).all() or (dtype == BFLOAT16 and np.abs(values.astype(np.float64)).max() > end):
         raise NumericalError(
-            f"{array.name!r} of {array.files[0]} reaches {float(np.abs(flat).max()):g}; {dtype} ends at "
-            f"{np.finfo(dtype).max:g}. Nothing of it is kept.",
-            hint="--dtype float32" if dtype == "float16" else None,
+            f"{array.name!r} of {array.files[0]} reaches {float(np.abs(flat).max()):g}; {dtype} ends at {end:g}. "
+            "Nothing of it is kept.",
+            hint={"float16": "--dtype bfloat16 or float32", BFLOAT16: "--dtype float32"}.get(dtype),
         )
     return values

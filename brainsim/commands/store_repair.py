@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.errors import BrainsimError, StoreLockedError
+from brainsim.core.errors import BrainsimError, StoreError, StoreLockedError
 
 if TYPE_CHECKING:
     from brainsim.store import NodeInfo, Store
@@ -36,6 +36,9 @@ def repair_nodes(store: Store, nodes: Sequence[str]) -> list[dict[str, Any]]:
             repair = store.repair(node)
         except StoreLockedError:
             rows.append({"node": node, "done": "locked", "n_kept": 0, "n_damaged": 0, "rerun": "its writer is at it"})
+            continue
+        except StoreError as error:  # of a later version, or unreadable: not damaged for that
+            rows.append({"node": node, "done": "left", "n_kept": 0, "n_damaged": 0, "rerun": f"nothing: {error}"})
             continue
         if repair is None:
             rows.append({"node": node, "done": "left", "n_kept": 0, "n_damaged": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -53,3 +54,20 @@ class SilentProgress:
 
 
 SILENT = SilentProgress()
+
+_of_tasks: ContextVar[Progress] = ContextVar("progress", default=SILENT)
+
+
+@contextmanager
+def progress_of_tasks(progress: Progress) -> Iterator[None]:
+    """Let tasks that run in this process tell their progress: on other processes there is nobody to tell."""
+    token = _of_tasks.set(progress)
+    try:
+        yield
+    finally:
+        _of_tasks.reset(token)
+
+
+def task_progress() -> Progress:
+    """Return what a task tells its progress to."""
+    return _of_tasks.get()

@@ -7,15 +7,18 @@ axes within runs. Features are read once, a block of columns at a time, and neve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from brainsim.compute.threads import map_in_order
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError, NumericalError
+from brainsim.core.resources import memory_free_bytes
 from brainsim.core.runs import RunLayout
 from brainsim.stimuli.ahead import run_ahead
 
@@ -23,6 +26,9 @@ SCALINGS = ("zscore", "center")
 
 # A feature whose spread within a run is below this share of its size is constant there: what is left is rounding.
 CONSTANT_SHARE = 1e-6
+
+# Features that are scaled at a time on a CPU: each passes through the cache once instead of seven times.
+TILE_FEATURES = 1024
 
 # Panels of rows in which a symmetric product is computed: 8 leave out 44 % of it, and are still large products.
 N_PANELS = 8
@@ -54,12 +60,22 @@ def scale_within_runs(X: np.ndarray, layout: RunLayout, *, scaling: str) -> np.n
 
 
 def _scale_run(run: np.ndarray, scaling: str, *, out: Tensor) -> bool:
-    """Write the scaled features of one run, (n_trs, n_features), into `out`; return whether all were finite.
+    """Write the scaled features of one run, (n_trs, n_features), into `out`; return whether all were finite."""
+    width = TILE_FEATURES if out.device.type == "cpu" else max(out.shape[1], 1)
+    is_finite = True
+    for start in range(0, out.shape[1], width):
+        tile = slice(start, start + width)
+        is_finite &= _scale_tile(run[:, tile], scaling, out=out[:, tile])
+    return is_finite
+
+
+def _scale_tile(run: np.ndarray, scaling: str, *, out: Tensor) -> bool:
+    """Do as `_scale_run` says, for so few features that they stay in the cache.
 
     The mean is taken off twice: what the rounding of a large mean leaves, the second takes off, so that float32 is as
     good here as float64 and the passes over the data cost half as much.
     """
-    X = torch.from_numpy(np.ascontiguousarray(run, np.float32)).to(out.device)
+    X = torch.from_numpy(np.asarray(run, np.float32)).to(out.device)
     mean = X.mean(dim=0)  # (n_features,)
     torch.sub(X, mean, out=out)
     out -= out.mean(dim=0)
@@ -80,7 +96,9 @@ def gram_from_blocks(
     device: str = "cpu",
     name: str = "the bands",
 ) -> np.ndarray:
-    """Return ``X X'`` of the scaled features, streaming blocks of columns: one is read while another is multiplied.
+    """Return ``X X'`` of the scaled features, streaming blocks of columns: one is read while others are multiplied.
+
+    Blocks are cut alike, and summed in order, whatever the number of threads.
 
     Parameters
     ----------
@@ -93,7 +111,7 @@ def gram_from_blocks(
     scaling : {"zscore", "center"}
         See `scale_within_runs`.
     block_features : int
-        Columns of a block; three blocks are in memory at once.
+        Columns of a block; three are in memory at once, and two more for each further thread.
     device : str
         Where blocks are scaled and multiplied.
     name : str
@@ -113,34 +131,76 @@ def gram_from_blocks(
     """
     check_choice("--scaling", scaling, SCALINGS)
     K = torch.zeros((layout.n_rows, layout.n_rows), dtype=torch.float64, device=device)
-    X = torch.empty(0, device=device)
+    scratch = threading.local()  # what a block is scaled into, per thread
     starts = range(0, n_features, block_features)
     blocks = ((start, read_block(start, min(start + block_features, n_features))) for start in starts)
-    with closing(run_ahead(blocks, depth=1)) as ahead:
-        for start, runs in ahead:
-            lengths = tuple(len(run) for run in runs)
-            if lengths != layout.n_trs:
-                raise InvalidValueError(f"runs of features have {lengths} TRs; the BOLD runs have {layout.n_trs}.")
-            n_columns = runs[0].shape[1]
-            if X.shape != (layout.n_rows, n_columns):
-                X = torch.empty((layout.n_rows, n_columns), device=device)
-            finite = [_scale_run(run, scaling, out=X[rows]) for run, rows in zip(runs, layout.slices, strict=True)]
-            if not all(finite):
-                raise NumericalError(
-                    f"features {start} to {start + n_columns - 1} of {name} hold values that are not finite.",
-                    hint="extract them again with --overwrite",
-                )
-            _add_gram(K, X)
+
+    def multiply(block: tuple[int, Sequence[np.ndarray]]) -> Tensor:
+        start, runs = block
+        lengths = tuple(len(run) for run in runs)
+        if lengths != layout.n_trs:
+            raise InvalidValueError(f"runs of features have {lengths} TRs; the BOLD runs have {layout.n_trs}.")
+        X: Tensor | None = getattr(scratch, "X", None)
+        if X is None or X.shape[1] != runs[0].shape[1]:
+            scratch.X = X = torch.empty((layout.n_rows, runs[0].shape[1]), device=device)
+        finite = [_scale_run(run, scaling, out=X[rows]) for run, rows in zip(runs, layout.slices, strict=True)]
+        if not all(finite):
+            raise NumericalError(
+                f"features {start} to {start + X.shape[1] - 1} of {name} hold values that are not finite.",
+                hint="extract them again with --overwrite",
+            )
+        return _lower_gram(X)
+
+    is_cpu = torch.device(device).type == "cpu"
+    n_workers = _count_threads(layout.n_rows, block_features, len(starts)) if is_cpu else 1
+    with (
+        closing(run_ahead(blocks, depth=1)) as ahead,
+        _single_threaded() if is_cpu else nullcontext(),
+        closing(map_in_order(multiply, ahead, n_workers=n_workers, max_ahead=lambda _: n_workers)) as grams,
+    ):
+        for _, gram in grams:
+            for rows in _panels(layout.n_rows):
+                K[rows, : rows.stop] += gram[rows, : rows.stop]
     lower = torch.tril(K)
     return (lower + torch.tril(lower, -1).T).cpu().numpy()
 
 
-def _add_gram(K: Tensor, X: Tensor) -> None:
-    """Add ``X X'`` to the lower triangle of `K`, panel by panel of rows: little more than half of the whole product."""
-    size = math.ceil(len(X) / N_PANELS)
-    for start in range(0, len(X), size):
-        stop = min(start + size, len(X))
-        K[start:stop, :stop] += X[start:stop] @ X[:stop].T
+def _lower_gram(X: Tensor) -> Tensor:
+    """Return ``X X'``, float32 (n_rows, n_rows), for half the work or little more: its lower triangle alone."""
+    if X.device.type == "cpu":  # torch has no product that knows that it is symmetric
+        from scipy.linalg.blas import ssyrk
+
+        upper = ssyrk(1.0, X.numpy().T, trans=1)  # Fortran's order: the other triangle in C's
+        return torch.from_numpy(upper.T)
+    gram = torch.zeros((len(X), len(X)), device=X.device)
+    for rows in _panels(len(X)):
+        gram[rows, : rows.stop] = X[rows] @ X[: rows.stop].T
+    return gram
+
+
+def _panels(n_rows: int) -> list[slice]:
+    size = math.ceil(n_rows / N_PANELS)
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
+
+def _count_threads(n_rows: int, n_columns: int, n_blocks: int) -> int:
+    """Return how many blocks are multiplied at once: as there are cores, and as half of the free memory holds."""
+    per_thread = 4 * (2 * n_rows * n_columns + 2 * n_rows**2)  # read and scaled; its product, and one that waits
+    return max(1, min(torch.get_num_threads(), n_blocks, int(memory_free_bytes() // 2 // per_thread)))
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Use one thread per block: blocks side by side gain as much, and give the same bits whatever their number."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def delay_kernel(K: np.ndarray, layout: RunLayout, *, delays: Sequence[int]) -> np.ndarray:

@@ -91,21 +91,19 @@ def file_stamp(path: str) -> Stamp | None:
         return None
 
 
-def read_ranges(path: str, starts: list[int], n_bytes: int, stamp: Stamp) -> bytearray | None:
-    """Return `n_bytes` from each start, one after the other; None where the file's stamp is not `stamp`."""
+def read_ranges(path: str, starts: list[int], n_bytes: int, stamp: Stamp, into: memoryview) -> bool:
+    """Read `n_bytes` from each start, one after the other; return False where the file's stamp is not `stamp`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return False
     try:
         if _stamp(os.fstat(fd)) != stamp:
-            return None
-        data = bytearray(len(starts) * n_bytes)
-        view = memoryview(data)
+            return False
         for index, start in enumerate(starts):
-            if os.preadv(fd, [view[index * n_bytes : (index + 1) * n_bytes]], start) != n_bytes:
-                return None
-        return data
+            if os.preadv(fd, [into[index * n_bytes : (index + 1) * n_bytes]], start) != n_bytes:
+                return False
+        return True
     finally:
         os.close(fd)
 

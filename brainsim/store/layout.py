@@ -17,6 +17,7 @@ import google_crc32c
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError
+from brainsim.store.bfloat16 import BFLOAT16, NAN_BITS, widen_bfloat16
 
 # 300 rows are 5 minutes of one clip a second: rows and feature blocks both read well at this size (measured).
 CHUNK_ROWS = 300
@@ -26,6 +27,7 @@ MAX_CHUNK_BYTES = 32 * 2**20
 MIN_CHUNK_BYTES = 2**20
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+    BFLOAT16,
 )  # fmt: skip
 CHECKSUM_BYTES = 4
 
@@ -76,7 +78,7 @@ class ArrayLayout:
     @property
     def disk_dtype(self) -> np.dtype[Any]:
         """Little-endian data type of the bytes on disk."""
-        return np.dtype(self.dtype).newbyteorder("<")
+        return disk_dtype_of(self.dtype)
 
     @property
     def chunk_nbytes(self) -> int:
@@ -101,15 +103,27 @@ class ArrayLayout:
             "attributes": {},
             "storage_transformers": [],
         }
-        if np.dtype(self.dtype).itemsize == 1:
+        if self.disk_dtype.itemsize == 1:
             document["codecs"][0] = {"name": "bytes"}
         if self.dims is not None:
             document["dimension_names"] = list(self.dims)
         return json.dumps(document, indent=1).encode()
 
 
+def disk_dtype_of(dtype: str) -> np.dtype[Any]:
+    """Return how NumPy calls a number's bytes on disk; those of bfloat16, which it does not know, are uint16."""
+    return np.dtype("uint16" if dtype == BFLOAT16 else dtype).newbyteorder("<")
+
+
+def read_dtype_of(dtype: str) -> np.dtype[Any]:
+    """Return what stored numbers are read as: what they were stored as, and float32 for bfloat16."""
+    return np.dtype("float32" if dtype == BFLOAT16 else dtype)
+
+
 def fill_of(dtype: str) -> tuple[Any, Any]:
-    """Return the fill value of a data type, as JSON and as a number: NaN for floats, so that it is never a result."""
+    """Return the fill value of a data type, as JSON and as on disk: NaN for floats, so that it is never a result."""
+    if dtype == BFLOAT16:
+        return "NaN", NAN_BITS
     kind = np.dtype(dtype).kind
     if kind == "f":
         return "NaN", np.nan
@@ -134,7 +148,7 @@ def choose_chunk_rows(spec: ArraySpec, chunk_rows: int | None = None) -> int:
     `CHUNK_ROWS`, more where that is less than `MIN_CHUNK_BYTES`, fewer where it is more than `MAX_CHUNK_BYTES`; where
     the length is known, rows are dealt evenly so that the last chunk is not mostly fill.
     """
-    row_nbytes = max(math.prod(n or 0 for n in spec.shape[1:]) * np.dtype(spec.dtype).itemsize, 1)
+    row_nbytes = max(math.prod(n or 0 for n in spec.shape[1:]) * disk_dtype_of(spec.dtype).itemsize, 1)
     rows = chunk_rows or max(min(max(CHUNK_ROWS, MIN_CHUNK_BYTES // row_nbytes), MAX_CHUNK_BYTES // row_nbytes), 1)
     if spec.shape[0] is None or spec.shape[0] == 0:
         return rows
@@ -166,3 +180,13 @@ def from_bytes(data: np.ndarray, layout: ArrayLayout) -> np.ndarray:
     """Return a chunk's bytes, uint8 without checksum, as an array of `layout.chunk_shape`; no copy."""
     chunk: np.ndarray = data.view(layout.disk_dtype).reshape(layout.chunk_shape)
     return chunk
+
+
+def place_numbers(out: np.ndarray, at: Any, numbers: np.ndarray, layout: ArrayLayout) -> None:
+    """Put numbers as they lie on disk where they are wanted: ``out[at]``, of `read_dtype_of`."""
+    if layout.dtype != BFLOAT16:
+        out[at] = numbers
+    elif isinstance(at, slice):
+        widen_bfloat16(numbers, out=out[at])
+    else:
+        out[at] = widen_bfloat16(numbers)

@@ -11,7 +11,15 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_ranges
-from brainsim.store.layout import CHECKSUM_BYTES, ArrayLayout, checksum, encode_checksum, from_bytes
+from brainsim.store.layout import (
+    CHECKSUM_BYTES,
+    ArrayLayout,
+    checksum,
+    encode_checksum,
+    from_bytes,
+    place_numbers,
+    read_dtype_of,
+)
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
@@ -48,7 +56,7 @@ def read_array(
     Returns
     -------
     ndarray, (n_rows, ...)
-        A new array in the machine's byte order.
+        A new array in the machine's byte order; float32 where bfloat16 is stored.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def read_array(
     if not whole:
         positions = _positions(columns, layout.shape[1], f"columns of {at!r}")
         rest, taken = (len(positions), *layout.shape[2:]), _as_index(positions)
-    out = np.empty((len(wanted), *rest), layout.dtype)
+    out = np.empty((len(wanted), *rest), read_dtype_of(layout.dtype))
     if not out.size:
         return out
     chunk_of = wanted // layout.chunk_shape[0]
@@ -76,31 +84,36 @@ def read_array(
         here = _as_index(np.flatnonzero(chunk_of == index))
         local = wanted[here] - index * layout.chunk_shape[0]
         path = f"{root}/{at}/{layout.chunk_key(index)}"
-        if isinstance(taken, slice) and not whole and path in checked:
-            block = _read_columns(path, layout, local, taken, checked[path])
-            if block is not None:
-                out[here] = block
-                continue
+        is_checked = isinstance(taken, slice) and not whole and path in checked
+        if is_checked and _read_columns(path, layout, local, taken, checked[path], out, here):
+            continue
         file = f"{array}/{layout.chunk_key(index)}"
         stamp = file_stamp(path) if fetch is None else None
         data = read_checked(root, record, file) if fetch is None else fetch(file)
         chunk = from_bytes(data[:-CHECKSUM_BYTES], layout)
-        out[here] = chunk[_as_index(local)][:, taken] if len(layout.shape) > 1 else chunk[_as_index(local)]
+        chosen = chunk[_as_index(local)]
+        place_numbers(out, here, chosen[:, taken] if len(layout.shape) > 1 else chosen, layout)
         if stamp is not None and not whole:
             checked[path] = stamp
     return out
 
 
-def _read_columns(path: str, layout: ArrayLayout, rows: np.ndarray, columns: slice, stamp: Stamp) -> np.ndarray | None:
-    """Read a range of columns of a chunk that was checked before; None where it is no longer that file."""
+def _read_columns(
+    path: str, layout: ArrayLayout, rows: np.ndarray, columns: slice, stamp: Stamp, out: np.ndarray, at: Any
+) -> bool:
+    """Read a range of columns of a chunk that was checked before into ``out[at]``; False where it is another file."""
     inner = math.prod(layout.chunk_shape[2:]) * layout.disk_dtype.itemsize
     row_nbytes = layout.chunk_shape[1] * inner
     n_columns = columns.stop - columns.start
-    data = read_ranges(path, [int(row) * row_nbytes + columns.start * inner for row in rows], n_columns * inner, stamp)
-    if data is None:
-        return None
-    block: np.ndarray = np.frombuffer(data, layout.disk_dtype).reshape(len(rows), n_columns, *layout.chunk_shape[2:])
-    return block
+    is_direct = isinstance(at, slice) and out.dtype == layout.disk_dtype
+    block = out[at] if is_direct else np.empty((len(rows), *out.shape[1:]), layout.disk_dtype)
+    starts = [int(row) * row_nbytes + columns.start * inner for row in rows]
+    into = block.reshape(-1).view(np.uint8).data
+    if not read_ranges(path, starts, n_columns * inner, stamp, into):
+        return False
+    if not is_direct:
+        place_numbers(out, at, block, layout)
+    return True
 
 
 def read_checked(root: Path, record: NodeRecord, file: str) -> np.ndarray:

@@ -290,8 +290,6 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
             for array, entry in record["arrays"].items()
         }
         files = {file: (int(size), int(crc)) for file, (size, crc) in record["files"].items()}
-        if any(layout.dtype not in DTYPES for layout in layouts.values()):
-            raise ValueError("unknown dtype")
         info = NodeInfo(
             path=path,
             type=record["type"],
@@ -309,6 +307,13 @@ def parse_node(attributes: Mapping[str, Any], path: str) -> NodeRecord:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, "lacks fields of its record") from error
+    for array, layout in layouts.items():
+        if layout.dtype not in DTYPES:  # the record's digest fits: a later brainsim wrote it
+            raise StoreError(
+                f"array {array!r} of node {path!r} holds numbers of type {layout.dtype!r}; this brainsim reads "
+                f"{', '.join(DTYPES)}.",
+                hint="pip install --upgrade brainsim-toolkit",
+            )
     return NodeRecord(info, layouts, files)
 
 

@@ -30,7 +30,7 @@ from brainsim.store.files import (
     no_space,
     read_with_stamp,
 )
-from brainsim.store.layout import DTYPES, ArraySpec
+from brainsim.store.layout import DTYPES, ArraySpec, disk_dtype_of
 from brainsim.store.locks import NodeLock, sweep_dead_locks
 from brainsim.store.reading import Rows, missing_file, read_array
 from brainsim.store.records import (
@@ -267,7 +267,7 @@ class Store:
         check_node_path(node)
         wanted = begin_record(node, type=type, key=key, attributes=attributes or {})
         lengths = [(math.prod(n or 0 for n in s.shape), s.dtype) for s in arrays.values()]
-        needed = sum(n * np.dtype(dtype).itemsize for n, dtype in lengths if dtype in DTYPES)
+        needed = sum(n * disk_dtype_of(dtype).itemsize for n, dtype in lengths if dtype in DTYPES)
 
         def begin(lock: NodeLock) -> NodeRecord | NodeInfo:
             there = self._standing(node, overwrite)

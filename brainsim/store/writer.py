@@ -11,7 +11,8 @@ import numpy as np
 
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError, StoreDamageError
-from brainsim.store.files import METADATA, clear_folder, exists, make_folder, named_os_errors, put
+from brainsim.store.bfloat16 import BFLOAT16, LARGEST, overflows, round_to_bfloat16
+from brainsim.store.files import METADATA, clear_folder, exists, make_folder, move, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
     ArraySpec,
@@ -121,7 +122,7 @@ class NodeWriter:
         array : str
             One of the arrays that the writer was opened with.
         block : ndarray, (n_rows, ...)
-            Any number of rows; cast to the array's dtype where that keeps the kind of number.
+            Any number of rows; cast to the array's dtype where that keeps the kind of number, rounded to the nearest.
 
         Raises
         ------
@@ -169,6 +170,13 @@ class NodeWriter:
             put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
         self.info, self._record = record.info, None
         return record.info
+
+    def discard(self) -> None:
+        """Remove what was written of the node, while nobody else can be at it."""
+        if self._record is None:
+            return
+        self._record = None
+        move(self._folder, self._lock.trash)  # gone at once; the lock's release removes the bytes
 
     def _note_progress(self) -> None:
         """Write the manifest of what is there, after it is there: the next writer trusts nothing else."""
@@ -332,6 +340,8 @@ class _ArrayWriter:
                 f"array {self.name!r} would have {self.n_rows + len(block)} rows; {announced} were announced."
             )
         dtype = self.layout.disk_dtype
+        if self.layout.dtype == BFLOAT16:
+            return self._round(block)
         if block.dtype == dtype:
             return block
         if not np.can_cast(block.dtype, dtype, "same_kind"):
@@ -346,6 +356,22 @@ class _ArrayWriter:
                 f"a block of array {self.name!r} holds {np.nanmax(np.abs(block)):g}; {self.layout.dtype} ends at "
                 f"{np.finfo(dtype).max:g}."
             ) from None
+
+    def _round(self, block: np.ndarray) -> np.ndarray:
+        """Return the bits of bfloat16 numbers, uint16; numbers of ml_dtypes' type are taken as they are."""
+        if block.dtype.name == BFLOAT16:
+            return block.view(np.uint16)
+        if block.dtype.kind not in "fiub":
+            raise InvalidValueError(
+                f"a block of array {self.name!r} is {block.dtype}; {BFLOAT16} cannot hold that kind of number."
+            )
+        bits = round_to_bfloat16(block)
+        if overflows(bits, block):
+            largest = np.nanmax(np.abs(block), where=np.isfinite(block), initial=0)
+            raise InvalidValueError(
+                f"a block of array {self.name!r} holds {largest:g}; {BFLOAT16} ends at {LARGEST:g}."
+            )
+        return bits
 
     def _put(self, index: int, data: np.ndarray, partial: str) -> None:
         key = self.layout.chunk_key(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from brainsim.core.errors import AlignmentError, InvalidValueError, NumericalError
 from brainsim.core.runs import RunLayout
@@ -69,6 +70,30 @@ def test_blocks_of_features_give_the_kernel_of_the_whole(X: np.ndarray) -> None:
     for block in (1, 7, 20, 100):
         K = gram_from_blocks(read, n_features=20, layout=LAYOUT, block_features=block)
         np.testing.assert_allclose(K, whole @ whole.T, atol=1e-4)
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    layout = RunLayout(("a", "b"), (61, 70))
+    X = np.random.default_rng(1).standard_normal((131, 500)).astype(np.float32)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            found.append(
+                gram_from_blocks(
+                    lambda a, b: [X[rows, a:b] for rows in layout.slices],
+                    n_features=500,
+                    layout=layout,
+                    block_features=37,
+                )
+            )
+            assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    Z = scale_within_runs(X, layout, scaling="zscore").astype(np.float64)
+    np.testing.assert_allclose(found[0], Z @ Z.T, atol=1e-3)  # of 500: 1e-5 of what is on the diagonal is 5e-3
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
 
 
 def test_scaling_is_within_runs_and_constant_features_stay_zero(X: np.ndarray) -> None:

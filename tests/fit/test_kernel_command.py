@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fit_store import clip_features, write_activations, write_subject
 
-from brainsim import kernel
+from brainsim import kernel, store_import
 from brainsim.commands import kernels
 from brainsim.commands.fit import fit
 from brainsim.core.errors import AlignmentError, InvalidValueError, NumericalError, UnknownNameError
@@ -53,6 +54,24 @@ def test_kernels_are_those_of_the_explicitly_delayed_design(
     for row in done.kernels:
         expected = (explicit_kernel(row["band"], 0, delays) + explicit_kernel(row["band"], 1, delays)) / 2
         np.testing.assert_allclose(Store(path).read(row["node"], "K"), expected, atol=1e-5)
+
+
+def test_features_in_bfloat16_give_the_kernel_of_their_rounded_numbers(tmp_path: Path) -> None:
+    paths = {}
+    for dtype in ("bfloat16", "float32"):
+        store = Store(tmp_path / f"{dtype}.zarr", "a")
+        write_subject(store, "sub-01", runs=RUNS, n_trs=N_TRS, n_targets=6)
+        for run in RUNS:
+            values = torch.from_numpy(clip_features("cnn", 0, run, N_TRS)).bfloat16().float().numpy()
+            np.save(tmp_path / f"movie{run}.npy", values)
+            store_import(
+                [tmp_path / f"movie{run}.npy"], model="cnn", stimulus=f"movie{run}", names=["layer0"], step_s=1.0,
+                dtype=dtype, store=store.path,
+            )  # fmt: skip
+        (row,) = kernel(dataset="tiny", store=store.path).kernels
+        paths[dtype] = (store.path, row["node"])
+    kernels_found = [Store(path).read(node, "K") for path, node in paths.values()]
+    np.testing.assert_array_equal(*kernels_found)
 
 
 def test_a_fit_finds_them_and_makes_none(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from models_fakes import noise_frames, relative_error
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     VideoMAEConfig,
@@ -136,6 +136,45 @@ def test_transformers_folder_of_the_image_mae(tmp_path: Path) -> None:
     got = model.activations(frames)
     errors = [relative_error(got[f"blocks.{i}"].numpy(), hidden[i + 1].numpy()) for i in range(12)]
     assert max(errors) < 1e-5
+
+
+# What a block is called in files (by `save_pretrained` of every version), and in the networks of transformers 5.2x.
+NEWER = {
+    "encoder.layer.": "layers.", "attention.attention.query.": "attention.q_proj.",
+    "attention.attention.key.": "attention.k_proj.", "attention.attention.value.": "attention.v_proj.",
+    "attention.output.dense.": "attention.o_proj.", "intermediate.dense.": "mlp.fc1.", "output.dense.": "mlp.fc2.",
+}  # fmt: skip
+
+
+def test_image_mae_with_the_names_of_any_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ViTMAEConfig(
+        image_size=64, hidden_size=48, num_hidden_layers=12, num_attention_heads=3, intermediate_size=192,
+        decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
+        decoder_intermediate_size=32, initializer_range=0.2,
+    )  # fmt: skip
+    by_hand = ViTMAEForPreTraining(config)
+    by_hand.save_pretrained(tmp_path / "folder")
+    old = load_file(tmp_path / "folder/model.safetensors")
+    assert "vit.encoder.layer.11.attention.attention.query.weight" in old
+    new = {}
+    for name, tensor in old.items():
+        for before, after in NEWER.items() if name.startswith("vit.") else ():
+            name = name.replace(before, after)
+        new[name] = tensor
+    assert "vit.layers.11.attention.q_proj.weight" in new
+    bare = {name.removeprefix("vit."): tensor for name, tensor in new.items() if name.startswith("vit.")}
+    files = {"old": old, "new": new, "as-it-is": dict(by_hand.state_dict()), "encoder": bare,
+             "module": prefixed(new, "module.")}  # fmt: skip
+    expected = load_model("mae-base-tiny", checkpoint=tmp_path / "folder").network.module.state_dict()
+    query = old["vit.encoder.layer.3.attention.attention.query.weight"]
+    torch.testing.assert_close(expected["blocks.3.attn.qkv.weight"][:48], query, rtol=0, atol=0)
+    for name, state in files.items():
+        torch.save(state, tmp_path / f"{name}.pth")
+        found = load_model("mae-base-tiny", checkpoint=tmp_path / f"{name}.pth").network.module.state_dict()
+        assert found.keys() == expected.keys()
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=f"{name}: {key}")
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder.", "backbone."])

@@ -12,6 +12,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from brainsim.core.seeds import named_rng
 from brainsim.store import ArraySpec, Store
+from brainsim.store.bfloat16 import BFLOAT16
 from brainsim.store.layout import DTYPES
 
 NODE = "activations/m@0/l/r"
@@ -22,7 +23,7 @@ def make(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     return (np.abs(drawn) if dtype.startswith("uint") else drawn).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != BFLOAT16])  # that one zarr does not know
 @pytest.mark.parametrize("shape", [(11,), (11, 3), (11, 2, 3)])
 def test_bytes_equal_those_that_zarr_writes(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     X = make(dtype, shape)

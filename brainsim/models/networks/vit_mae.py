@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +13,16 @@ from brainsim.models.network import State
 
 # The pre-training decoder: known, and not part of the encoder.
 _DECODER = ("decoder_*", "decoder.*", "mask_token")
+# Names in the networks of newer transformers -> those in its files, which were the networks' own before.
+_NEWER = (
+    (r"^layers\.(\d+)\.attention\.q_proj\.", r"encoder.layer.\1.attention.attention.query."),
+    (r"^layers\.(\d+)\.attention\.k_proj\.", r"encoder.layer.\1.attention.attention.key."),
+    (r"^layers\.(\d+)\.attention\.v_proj\.", r"encoder.layer.\1.attention.attention.value."),
+    (r"^layers\.(\d+)\.attention\.o_proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"^layers\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+    (r"^layers\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+    (r"^layers\.(\d+)\.", r"encoder.layer.\1."),
+)
 # transformers' names -> timm's names.
 _RENAMED = (
     (r"^embeddings\.cls_token$", "cls_token"),
@@ -31,6 +42,7 @@ _KEY_OR_VALUE = re.compile(r"^encoder\.layer\.\d+\.attention\.attention\.(key|va
 def convert_vit_mae(state: State) -> dict[str, Tensor]:
     """Return the encoder's weights under timm's names; query, key and value are joined where they come apart."""
     state = drop_names(strip_prefixes(state, ("module.", "vit.")), _DECODER)
+    state = {_rename(name, _NEWER): tensor for name, tensor in state.items()}
     if not any(name.startswith("encoder.layer.") for name in state):
         return strip_prefixes(state, ("encoder.",))
     converted = {}
@@ -41,7 +53,11 @@ def convert_vit_mae(state: State) -> dict[str, Tensor]:
             joined = torch.cat([part for part in parts if part is not None])
             converted[f"blocks.{query.group(1)}.attn.qkv.{query.group(2)}"] = joined
         elif not _KEY_OR_VALUE.match(name):
-            for pattern, replacement in _RENAMED:
-                name = re.sub(pattern, replacement, name)
-            converted[name] = tensor
+            converted[_rename(name, _RENAMED)] = tensor
     return converted
+
+
+def _rename(name: str, table: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
