@@ -1,4 +1,4 @@
-"""Turn nodes of the store into files that other programs open: NumPy, Parquet, Zarr for xarray, or images of the brain."""
+"""Turn nodes of the store into files that other programs open: NumPy, Parquet, Zarr for xarray, images of brains."""
 
 from __future__ import annotations
 

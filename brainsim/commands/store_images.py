@@ -80,8 +80,8 @@ def find_places(store: Store, info: NodeInfo) -> Places:
     widths = {int(info.arrays[name][0][-1]) for name in _map_arrays(info)}
     if (made_from is not None and made_from != targets.digest) or widths - {n_targets}:
         raise AlignmentError(
-            f"{info.path} has {', '.join(map(str, sorted(widths)))} targets and was made before {path}, which now holds "
-            f"{n_targets} others.",
+            f"{info.path} has {', '.join(map(str, sorted(widths)))} targets and was made before {path}, which now "
+            f"holds {n_targets} others.",
             hint="make it again with --overwrite",
         )
     place_index = store.read(path, "place_index") if "place_index" in targets.arrays else None
@@ -95,7 +95,9 @@ def find_places(store: Store, info: NodeInfo) -> Places:
 def plan_images(store: Store, info: NodeInfo, places: Places) -> list[str]:
     """Return the files that a node becomes, below its folder."""
     stems = [(name, False) for name in _map_arrays(info) if not _is_series(info, name)]
-    stems += [(stem, True) for name in _map_arrays(info) if _is_series(info, name) for stem in _series_stems(info, name)]
+    stems += [
+        (stem, True) for name in _map_arrays(info) if _is_series(info, name) for stem in _series_stems(info, name)
+    ]
     images = [path.name for s, series in stems for path in name_images(Path(s), places.grid, is_series=series)]
     tables = [f"{name}.tsv" for name in _map_arrays(info) if not _is_series(info, name) and _has_rows(info, name)]
     return sorted([*images, *tables])
