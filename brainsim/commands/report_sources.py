@@ -88,9 +88,18 @@ def read_runs(store: Store, index: Index, dataset: str) -> list[RunQuality]:
                 n_outlier_trs=qc.get("n_outlier_trs"),
                 n_constant=qc.get("n_constant"),
                 n_nan=qc.get("n_nan"),
+                n_scrubbed=_count_scrubbed(store, info),
+                n_repeats=int(a.get("n_repeats", 1)),
             )
         )
     return runs
+
+
+def _count_scrubbed(store: Store, info: NodeInfo) -> int | None:
+    if "kept" not in info.arrays:
+        return None
+    kept = store.read(info.path, "kept")
+    return int(len(kept) - np.count_nonzero(kept))
 
 
 def describe_dataset(index: Index, dataset: str) -> DatasetNote:
