@@ -85,6 +85,7 @@ class EncodingPlan:
             "bands": [[band.name, band.family] for band in self.bands],
             "kernels": [digest(band_key(band.layers, group, self.kernel_options)) for band in self.bands],
             "data": subject.digests,
+            **_held_together(group),
             **extra,
         }
 
@@ -94,10 +95,17 @@ class EncodingPlan:
         return [*kernels, *subject.sources]
 
 
+def _held_together(group: SubjectGroup) -> dict[str, Any]:
+    """Return which runs are one fold, where some are: what was made before that was minded is another result."""
+    layout = group.fit_layout
+    alike = [[layout.names[run] for run in runs] for runs in layout.together if len(runs) > 1]
+    return {"held_together": alike} if alike else {}
+
+
 def make_folds(options: EncodingOptions, layout: RunLayout) -> tuple[Fold, ...]:
     """Return the outer folds of a group's rows."""
     if options.cv == "runs":
-        return folds_by_run(layout) if options.nested else folds_by_group(layout, n_folds=len(layout.names))
+        return folds_by_run(layout) if options.nested else folds_by_group(layout, n_folds=len(layout.together))
     if options.cv == "groups":
         return folds_by_group(layout, n_folds=options.n_folds)
     return folds_by_block(layout, n_blocks=options.n_blocks, gap=options.gap)
