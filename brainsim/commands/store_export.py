@@ -121,7 +121,7 @@ def store_export(
         if (folder / info.path).exists() and not overwrite:
             raise InvalidValueError(f"{folder / info.path} is there already.", hint="another folder, or --overwrite")
     rows = [
-        {"node": info.path, "files": _planned(opened, info, format, places.get(info.path)), "nbytes": _nbytes(info)}
+        {"node": info.path, "files": _planned(info, format, places.get(info.path)), "nbytes": _nbytes(info)}
         for info in found
     ]
     if not dry_run:
@@ -280,11 +280,11 @@ def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
         zarr.consolidate_metadata(folder, zarr_format=3)
 
 
-def _planned(store: Store, info: NodeInfo, format: str, places: Places | None) -> list[str]:
+def _planned(info: NodeInfo, format: str, places: Places | None) -> list[str]:
     if places is not None:
         from brainsim.commands.store_images import plan_images
 
-        return [f"{info.path}/{file}" for file in plan_images(store, info, places)]
+        return [f"{info.path}/{file}" for file in plan_images(info, places)]
     if format == "zarr":
         return [info.path]
     names = list(info.arrays) if format == "npy" else list(_by_first_axis(info))

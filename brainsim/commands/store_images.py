@@ -92,7 +92,7 @@ def find_places(store: Store, info: NodeInfo) -> Places:
     return Places(grid, store.read(path, "ijk"))
 
 
-def plan_images(store: Store, info: NodeInfo, places: Places) -> list[str]:
+def plan_images(info: NodeInfo, places: Places) -> list[str]:
     """Return the files that a node becomes, below its folder."""
     stems = [(name, False) for name in _map_arrays(info) if not _is_series(info, name)]
     stems += [
