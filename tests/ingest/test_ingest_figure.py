@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ingest_trees import write_tree
 
@@ -34,6 +35,15 @@ def test_scrubbed_trs_and_viewings_reach_the_report(tmp_path: Path) -> None:
     assert [q.n_repeats for q in runs] == [2, 1]
     assert [q.n_scrubbed for q in runs] == [row["n_scrubbed"] for row in done.qc]
     assert max(q.n_scrubbed or 0 for q in runs) > 0
+
+
+def test_run_2_comes_before_run_10(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.zarr", "a")
+    arrays = {"values": np.zeros((3, 2), np.float32), "valid": np.ones(2, np.uint8)}
+    for subject, run in (("sub-10", 1), ("sub-2", 10), ("sub-2", 2)):
+        store.write(f"bold/d/{subject}/run-{run}", type="bold", key={}, arrays=arrays, attributes={"tr_s": 2.0})
+    runs = read_runs(store, {info.path: info for info in store.nodes("bold")}, "d")
+    assert [(q.subject, q.run) for q in runs] == [("sub-2", "run-2"), ("sub-2", "run-10"), ("sub-10", "run-1")]
 
 
 def test_places_where_no_figure_can_be_are_named(tmp_path: Path) -> None:

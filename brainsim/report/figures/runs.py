@@ -192,8 +192,8 @@ def _name_runs(axis: Axes, labels: Sequence[str]) -> None:
     """Write the runs' labels below the last strip, if there are any."""
     is_long = _are_long(labels)
     axis.set_xticks(range(len(labels)), labels, rotation=40 if is_long else 0, ha="right" if is_long else "center")
-    if is_long:
-        axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation_mode="anchor")
+    for text in axis.get_xticklabels() if is_long else ():
+        text.set_rotation_mode("anchor")
     axis.tick_params(axis="x", labelbottom=bool(labels), pad=2)
     axis.set_xlabel("Run" if labels else "Runs, by subject")
 
