@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainsim.core.errors import UnknownNameError
 from brainsim.core.registry import suggest
-from brainsim.core.runs import RunLayout
+from brainsim.core.runs import RunLayout, find_shared, group_repeats
 from brainsim.core.timing import TrGrid
 
 if TYPE_CHECKING:
@@ -28,17 +28,29 @@ class RunTiming:
         Its TRs in stimulus time.
     left_out : tuple of int
         TRs that take no part in fits: those that ingest scrubbed.
+    film : str
+        What longer film the stimulus is a part of; the stimulus itself by default.
+    film_start_s : float
+        Where in it the stimulus begins, seconds.
     """
 
     run: str
     stimulus: str
     grid: TrGrid
     left_out: tuple[int, ...] = ()
+    film: str = ""
+    film_start_s: float = 0.0
 
     @property
     def n_kept(self) -> int:
         """Number of TRs that take part in fits."""
         return self.grid.n_trs - len(self.left_out)
+
+    @property
+    def shown(self) -> tuple[str, float, float]:
+        """What was shown, and the first and the last of its seconds."""
+        begin_s = self.film_start_s + self.grid.start_s
+        return self.film or f"stimulus {self.stimulus}", begin_s, begin_s + self.grid.n_trs * self.grid.tr_s
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,10 @@ class SubjectGroup:
 
     @property
     def fit_layout(self) -> RunLayout:
-        """Rows of each run that take part in fits."""
-        return RunLayout(tuple(t.run for t in self.timing), tuple(t.n_kept for t in self.timing))
+        """Rows of each run that take part in fits, and which runs are held out together."""
+        groups = group_repeats([t.shown for t in self.timing])
+        units = tuple(k for k, group in enumerate(groups) for _ in group)  # runs of a group are neighbours
+        return RunLayout(tuple(t.run for t in self.timing), tuple(t.n_kept for t in self.timing), units)
 
     @property
     def left_out(self) -> tuple[int, ...]:
@@ -112,6 +126,35 @@ class SubjectGroup:
     def stimuli(self) -> list[str]:
         """Stimuli in the order in which runs first show them."""
         return list(dict.fromkeys(t.stimulus for t in self.timing))
+
+
+def tell_repeats(group: SubjectGroup) -> list[str]:
+    """Return which runs mostly show the same seconds, half a sentence each."""
+    return [
+        f"{' and '.join(group.timing[k].run for k in runs)} show the same seconds of {group.timing[runs[0]].shown[0]}"
+        for runs in group_repeats([t.shown for t in group.timing])
+        if len(runs) > 1
+    ]
+
+
+def tell_shared(group: SubjectGroup) -> list[str]:
+    """Return which runs show the same, and what cross-validation makes of it."""
+    names = [t.run for t in group.timing]
+    told = [
+        f"{said}: they were left out together, as what is learned from one would be tested on the other."
+        for said in tell_repeats(group)
+    ]
+    overlaps = [
+        f"{names[one]} and {names[other]} ({both_s:.3g} s)"
+        for one, other, both_s, is_repeat in find_shared([t.shown for t in group.timing])
+        if not is_repeat
+    ]
+    if overlaps:
+        told.append(
+            f"some runs show the same seconds, which leak from training into tests: {', '.join(overlaps)}; ingest "
+            "--overlap trim divides them."
+        )
+    return told
 
 
 def find_subjects(store: Store, dataset: str, wanted: Sequence[str] = ()) -> list[Subject]:
@@ -154,7 +197,7 @@ def _names(name: str, glob: str) -> bool:
 
 def _subject(store: Store, dataset: str, name: str, runs: Sequence[NodeInfo]) -> Subject:
     ordered = sorted(runs, key=lambda node: _natural(node.attributes["run"]))
-    timing = tuple(
+    timings = [
         RunTiming(
             run=node.attributes["run"],
             stimulus=node.attributes["stimulus"],
@@ -162,10 +205,19 @@ def _subject(store: Store, dataset: str, name: str, runs: Sequence[NodeInfo]) ->
                 int(node.arrays["values"][0][0]), float(node.attributes["tr_s"]), float(node.attributes["start_s"])
             ),
             left_out=_left_out(store, node),
+            film=str(node.attributes.get("film", "")),
+            film_start_s=float(node.attributes.get("film_start_s", 0.0)),
         )
         for node in ordered
+    ]
+    # Runs that show the same are neighbours, so that a fold of them is one range of rows.
+    order = [k for group in group_repeats([t.shown for t in timings]) for k in group]
+    return Subject(
+        name,
+        tuple(timings[k] for k in order),
+        tuple(ordered[k] for k in order),
+        store.info(f"rois/{dataset}/{name}"),
     )
-    return Subject(name, timing, tuple(ordered), store.info(f"rois/{dataset}/{name}"))
 
 
 def _left_out(store: Store, node: NodeInfo) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from brainsim.commands.haemodynamics import haemodynamics, read_haemodynamics
 from brainsim.core.checks import check_choice, check_count, check_number
 from brainsim.core.errors import DeviceError, InvalidValueError
 
@@ -29,7 +30,8 @@ class EncodingWords(TypedDict, total=False):
 
     models: Sequence[str]
     bands: str
-    delays: Sequence[int]
+    delays: Sequence[int] | None
+    hrf: str
     scaling: str
     cv: str
     n_folds: int
@@ -66,7 +68,10 @@ class EncodingOptions:
     bands : {"layer", "system", "family"}
         What gets a weight of its own: every layer, every model or every family.
     delays : sequence of int
-        Delays of the features against the BOLD, in TRs.
+        Delays of the features against the BOLD, in TRs; 1,2,3,4 by default.
+    hrf : {"fir", "spm", "glover"}
+        How features become responses: at several delays, whose weights are the response; or convolved with SPM's or
+        Glover's canonical response.
     scaling : {"zscore", "center"}
         Whether features are z-scored or only centred within runs.
     cv : {"runs", "groups", "blocks"}
@@ -120,7 +125,8 @@ class EncodingOptions:
 
     models: Sequence[str] = ("*",)
     bands: str = "system"
-    delays: Sequence[int] = (1, 2, 3, 4)
+    delays: Sequence[int] | None = None
+    hrf: str = "fir"
     scaling: str = "zscore"
     cv: str = "runs"
     n_folds: int = 4
@@ -181,7 +187,7 @@ class EncodingOptions:
             "dataset": dataset,
             "models": list(self.models),
             "bands": self.bands,
-            "delays": list(self.delays),
+            **haemodynamics(self.hrf, self.delays or ()),
             "scaling": self.scaling,
             "cv": self.cv,
             **folds,
@@ -216,7 +222,7 @@ def read_options(words: Mapping[str, Any], *, verb: str) -> EncodingOptions:
         subjects=tuple(options.subjects),
         rois=tuple(options.rois),
         cluster_options=tuple(options.cluster_options),
-        delays=plain_numbers(options.delays),
+        delays=read_haemodynamics(options.hrf, options.delays),
         concentration=plain_numbers(options.concentration),
         alphas=None if options.alphas is None else plain_numbers(options.alphas),
     )

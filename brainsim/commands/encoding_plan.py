@@ -11,6 +11,7 @@ import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_options import EncodingOptions
+from brainsim.commands.haemodynamics import FIR
 from brainsim.commands.kernels import KernelOptions, band_key, kernel_path
 from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.errors import InvalidValueError
@@ -60,7 +61,8 @@ class EncodingPlan:
     @property
     def kernel_options(self) -> KernelOptions:
         """How kernels are made; on a cluster, "auto" is what each worker finds."""
-        return KernelOptions(tuple(self.options.delays), self.options.scaling, self.options.device)
+        options = self.options
+        return KernelOptions(tuple(options.delays or ()), options.scaling, options.device, options.hrf)
 
     @property
     def n_folds(self) -> int:
@@ -83,6 +85,7 @@ class EncodingPlan:
             "bands": [[band.name, band.family] for band in self.bands],
             "kernels": [digest(band_key(band.layers, group, self.kernel_options)) for band in self.bands],
             "data": subject.digests,
+            **_held_together(group),
             **extra,
         }
 
@@ -92,10 +95,17 @@ class EncodingPlan:
         return [*kernels, *subject.sources]
 
 
+def _held_together(group: SubjectGroup) -> dict[str, Any]:
+    """Return which runs are one fold, where some are: what was made before that was minded is another result."""
+    layout = group.fit_layout
+    alike = [[layout.names[run] for run in runs] for runs in layout.together if len(runs) > 1]
+    return {"held_together": alike} if alike else {}
+
+
 def make_folds(options: EncodingOptions, layout: RunLayout) -> tuple[Fold, ...]:
     """Return the outer folds of a group's rows."""
     if options.cv == "runs":
-        return folds_by_run(layout) if options.nested else folds_by_group(layout, n_folds=len(layout.names))
+        return folds_by_run(layout) if options.nested else folds_by_group(layout, n_folds=len(layout.together))
     if options.cv == "groups":
         return folds_by_group(layout, n_folds=options.n_folds)
     return folds_by_block(layout, n_blocks=options.n_blocks, gap=options.gap)
@@ -127,8 +137,9 @@ def plan_encoding(
     bands = make_bands(layers, level=options.bands, families=families)
     for group in groups:
         _check_folds(options, group)
-        _check_delays(options.delays, group)
-        _check_betas(options.delays, group)
+        if options.hrf == FIR:
+            _check_delays(options.delays or (), group)
+        _check_betas(options, group)
     plan = EncodingPlan(
         dataset=dataset,
         options=options,
@@ -161,12 +172,13 @@ def _check_delays(delays: Sequence[int], group: SubjectGroup) -> None:
         )
 
 
-def _check_betas(delays: Sequence[int], group: SubjectGroup) -> None:
+def _check_betas(options: EncodingOptions, group: SubjectGroup) -> None:
     told = [subject.name for subject in group.subjects if subject.has_betas]
-    if told and tuple(delays) != (0,):
+    delays = tuple(options.delays or ())
+    if told and delays != (0,):
+        given = f"--delays is {','.join(map(str, delays))}" if options.hrf == FIR else f"--hrf is {options.hrf}"
         raise InvalidValueError(
-            f"--delays is {','.join(map(str, delays))}; rows of {told[0]} are stimuli (betas), and come no later than "
-            "what was shown.",
+            f"{given}; rows of {told[0]} are stimuli (betas), and come no later than what was shown.",
             hint="--delays 0 --cv blocks",
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import Subject, SubjectGroup
+from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_shared
 from brainsim.commands.encoding_plan import EncodingPlan, make_folds
 from brainsim.commands.encoding_tasks import REASONS, EncodingTask
 from brainsim.core.errors import InvalidValueError
@@ -229,7 +229,7 @@ def _told(
         found = [log["notes"][name] for log in logs if name in log["notes"]]
         if found:
             told[name] = found[0] if len(found) == 1 else _mean_note(found)
-    told["warnings"] = _warnings(plan, summary, len(reasons), told.get("stopped"))
+    told["warnings"] = [*tell_shared(group), *_warnings(plan, summary, len(reasons), told.get("stopped"))]
     return told
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainsim.commands.ingest_figure import check_figure, write_figure
 from brainsim.commands.ingest_options import IngestOptions, parse_select
 from brainsim.commands.ingest_plan import plan_runs
 from brainsim.commands.words import takes_words
@@ -79,6 +80,7 @@ def ingest(
     *,
     dataset: str,
     store: str | Path = "store/brainsim.zarr",
+    figure: str | Path | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -102,6 +104,8 @@ def ingest(
         The store; made where there is none.
     words : options
         Shared.
+    figure : path, optional
+        File for a figure of the quality of every run (.png, .svg or .pdf); none by default.
     dry_run : bool
         Say what would be done.
     overwrite : bool
@@ -132,6 +136,7 @@ def ingest(
 
     begin_s = time.perf_counter()
     options = IngestOptions(**words)
+    drawn = None if figure is None else check_figure(figure)
     _check_dataset_name(dataset)
     layout = find_layout(dataset)
     cleaning = options.make_cleaning()
@@ -162,6 +167,8 @@ def ingest(
         if options.between_subjects:
             told = write_between(box, dataset, jobs, overwrite=overwrite)
             warnings += [] if told is None else [told]
+        if drawn is not None:
+            write_figure(drawn, box, dataset, {job.subject for job in jobs})
     else:
         found_rows = [describe_subject(job, box) for job in jobs if job.is_done and box is not None]
         n_done = sum(job.n_missing for job in jobs)

@@ -81,7 +81,8 @@ class IngestOptions:
         What happens with seconds of a film that two runs both show: "trim" divides their TRs between the runs, "keep"
         leaves them in both, where they leak across cross-validation.
     repeats : str
-        Runs of a subject that showed the same at the same times: "mean" averages them, "keep" keeps each as a run.
+        Runs of a subject that showed the same at the same times: "mean" averages them, "keep" keeps each as a run, and
+        fits leave them out together.
     between_subjects : bool
         Keep how well the mean of the other subjects predicts each one's targets, where all lie in one space and saw the
         same.

@@ -39,7 +39,7 @@ def plan_runs(
     AlignmentError, InputFileError, InvalidValueError
         Accounts of time that differ.
     """
-    from brainsim.datasets.alignment import check_together, join_repeats, plan_run, trim_overlaps
+    from brainsim.datasets.alignment import check_together, join_repeats, plan_run, tell_repeats, trim_overlaps
     from brainsim.datasets.events import read_events
     from brainsim.datasets.stimulus_map import find_showing, read_stimulus_map
 
@@ -59,4 +59,4 @@ def plan_runs(
     if options.repeats == "mean":
         plans, joined = join_repeats(plans)
         notes += joined
-    return plans, notes
+    return plans, [*notes, *tell_repeats(plans, are_averaged=options.repeats == "mean")]

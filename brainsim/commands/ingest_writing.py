@@ -89,6 +89,8 @@ def write_run(
             "subject": run.subject,
             "run": run.run,
             "stimulus": run.stimulus,
+            "film": plan.film,
+            "film_start_s": plan.showing.film_start_s,
             "tr_s": run.tr_s,
             "start_s": run.start_s,
             "volumes": [plan.first, plan.stop],

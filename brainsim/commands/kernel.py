@@ -60,7 +60,8 @@ def kernel(
     models: Sequence[str] = ("*",),
     bands: str = "system",
     families: Mapping[str, Sequence[str]] | None = None,
-    delays: Sequence[int] = (1, 2, 3, 4),
+    delays: Sequence[int] | None = None,
+    hrf: str = "fir",
     scaling: str = "zscore",
     subjects: Sequence[str] = (),
     device: str = "auto",
@@ -88,7 +89,10 @@ def kernel(
     families : mapping of str to sequence of str
         Families as NAME=GLOB,GLOB over models; those of the models by default.
     delays : sequence of int
-        Delays of the features against the BOLD, in TRs.
+        Delays of the features against the BOLD, in TRs; 1,2,3,4 by default.
+    hrf : {"fir", "spm", "glover"}
+        How features become responses: at several delays, whose weights are the response; or convolved with SPM's or
+        Glover's canonical response.
     scaling : {"zscore", "center"}
         Whether features are z-scored or only centred within runs.
     subjects : sequence of str
@@ -119,8 +123,9 @@ def kernel(
     """
     from brainsim.commands.cluster_words import read_cluster_words
     from brainsim.commands.encoding_data import find_subjects, group_by_timing
-    from brainsim.commands.encoding_options import plain_numbers, resolve_device
+    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.encoding_plan import open_for_results
+    from brainsim.commands.haemodynamics import FIR, read_haemodynamics
     from brainsim.commands.kernel_tasks import ensure_kernels
     from brainsim.commands.kernels import KernelOptions
     from brainsim.features.bands import BAND_LEVELS, make_bands, select_layers
@@ -133,13 +138,14 @@ def kernel(
     check_count("--n-workers", n_workers, at_least=0)
     workers = read_cluster_words(cluster, 0 if cluster == "threads" else n_workers, cluster_options)
     # Elsewhere "auto" is what the worker finds.
-    options = KernelOptions(plain_numbers(delays), scaling, resolve_device(device) if cluster == "threads" else device)
+    found = resolve_device(device) if cluster == "threads" else device
+    options = KernelOptions(read_haemodynamics(hrf, delays), scaling, found, hrf)
     opened = open_for_results(store, dry_run=dry_run)
     groups = group_by_timing(find_subjects(opened, dataset, subjects))
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
     layers = select_layers(opened.nodes("activations", type="activations"), models=models, stimuli=stimuli)
     made = make_bands(layers, level=bands, families=families)
-    for group in groups:
+    for group in groups if options.hrf == FIR else ():
         check_delays(options.delays, group.layout)
     rows = [row for group in groups for row in _describe(opened, made, group, options)]
     missing = {path: n_trs for group in groups for path, n_trs in _missing(opened, made, group, options).items()}

@@ -182,6 +182,7 @@ def make_kernel(
                     "layers": [layer.name for layer in layers],
                     "layout": [[t.run, t.grid.n_trs] for t in group.timing],
                     "delays": list(options.delays),
+                    "hrf": options.hrf,
                     "scaling": options.scaling,
                     "n_features": sum(layer.n_features for layer in layers),
                 },

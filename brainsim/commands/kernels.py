@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.commands.haemodynamics import FIR, haemodynamics
 from brainsim.core.provenance import digest
 from brainsim.core.timing import average_matrix
 
@@ -38,24 +39,35 @@ class KernelOptions:
     Parameters
     ----------
     delays : tuple of int
-        Delays in TRs.
+        Delays in TRs; empty where features are convolved.
     scaling : str
         "zscore" or "center", within runs.
     device : str
         Where products are computed; it does not change what is stored beyond rounding.
+    hrf : str
+        "fir" for delays, or the canonical response that features are convolved with.
     """
 
     delays: tuple[int, ...]
     scaling: str
     device: str = "cpu"
+    hrf: str = "fir"
+
+    def record(self) -> dict[str, Any]:
+        """Return what changes a kernel, for keys."""
+        return {**haemodynamics(self.hrf, self.delays), "scaling": self.scaling}
 
 
 def layer_kernel(store: Store, layer: LayerSource, group: SubjectGroup, options: KernelOptions) -> np.ndarray:
-    """Return the delayed kernel of one layer on a group's TR grid, float32 (n_rows, n_rows)."""
-    from brainsim.features.kernels import delayed_kernel
+    """Return the delayed or convolved kernel of one layer on a group's TR grid, float32 (n_rows, n_rows)."""
+    from brainsim.features.hrf import hrf_matrix
+    from brainsim.features.kernels import convolved_kernel, delayed_kernel
 
     K = layer_gram(store, layer, group, options)
-    return delayed_kernel(K, group.layout, delays=options.delays, name=layer.name)
+    if options.hrf == FIR:
+        return delayed_kernel(K, group.layout, delays=options.delays, name=layer.name)
+    responses = [hrf_matrix(t.grid.n_trs, t.grid.tr_s, hrf=options.hrf) for t in group.timing]
+    return convolved_kernel(K, group.layout, responses=responses, name=layer.name)
 
 
 def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: KernelOptions) -> np.ndarray:
@@ -114,8 +126,7 @@ def band_key(layers: Sequence[LayerSource], group: SubjectGroup, options: Kernel
     return {
         "layers": [list(layer.digests) for layer in layers],
         "timing": [[t.stimulus, t.grid.n_trs, t.grid.tr_s, t.grid.start_s] for t in group.timing],
-        "delays": list(options.delays),
-        "scaling": options.scaling,
+        **options.record(),
     }
 
 
@@ -125,7 +136,7 @@ def kernel_path(key: dict[str, Any]) -> str:
 
 
 def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:
-    """Return the kernel of some rows as if the others had not been measured, but for delays, which saw their features.
+    """Return the kernel of some rows as if the others had not been measured; delays and responses saw their features.
 
     A kernel that is centred within runs differs from the one of features centred over the rows that are kept by numbers
     that are the same in a run's rows, or columns: centring the rest anew takes them away, exactly.

@@ -10,6 +10,7 @@ import numpy as np
 
 from brainsim.core.errors import UnknownNameError
 from brainsim.core.registry import unknown_name
+from brainsim.datasets.runs import natural_order
 from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
 from brainsim.store import NodeInfo, Store
@@ -63,7 +64,7 @@ def read_truth(info: NodeInfo, families: Sequence[str]) -> Truth:
 
 
 def read_runs(store: Store, index: Index, dataset: str) -> list[RunQuality]:
-    """Return what cleaning saw of every run of a dataset."""
+    """Return what cleaning saw of every run of a dataset, run 2 before run 10."""
     runs = []
     for info in index.values():
         if info.type != "bold" or not info.path.startswith(f"bold/{dataset}/"):
@@ -88,9 +89,18 @@ def read_runs(store: Store, index: Index, dataset: str) -> list[RunQuality]:
                 n_outlier_trs=qc.get("n_outlier_trs"),
                 n_constant=qc.get("n_constant"),
                 n_nan=qc.get("n_nan"),
+                n_scrubbed=_count_scrubbed(store, info),
+                n_repeats=int(a.get("n_repeats", 1)),
             )
         )
-    return runs
+    return sorted(runs, key=lambda run: (natural_order(run.subject), natural_order(run.run)))
+
+
+def _count_scrubbed(store: Store, info: NodeInfo) -> int | None:
+    if "kept" not in info.arrays:
+        return None
+    kept = store.read(info.path, "kept")
+    return int(len(kept) - np.count_nonzero(kept))
 
 
 def describe_dataset(index: Index, dataset: str) -> DatasetNote:

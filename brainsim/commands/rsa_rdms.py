@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import Subject, SubjectGroup
+from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_repeats
 from brainsim.commands.encoding_plan import stream_masks
 from brainsim.commands.kernels import clip_averages
 from brainsim.commands.rsa_options import REPEAT_DISTANCES, RsaSettings
@@ -128,7 +128,11 @@ def group_rdms(
     warnings: dict[str, list[str]] = {}
     with progress.task("brain RDMs", total=len(group.subjects), unit="subjects") as task:
         for subject in group.subjects:
-            warnings[subject.name] = []
+            warnings[subject.name] = [
+                f"{said}: what is chosen or weighed by one is tested on the other; ingest --repeats mean averages them."
+                for said in tell_repeats(shown)
+                if settings.cv == "runs"
+            ]
             for stream, rdms, n in stream_rdms(store, subject, blocks, repeats, settings, warnings[subject.name]):
                 targets.append((subject.name, stream))
                 n_voxels[subject.name, stream] = n

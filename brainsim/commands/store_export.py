@@ -1,10 +1,10 @@
-"""Turn nodes of the store into files that other programs open: NumPy, Parquet, or a Zarr with named axes for xarray."""
+"""Turn nodes of the store into files that other programs open: NumPy, Parquet, Zarr for xarray, images of brains."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from brainsim.core.resources import disk_free_bytes, format_bytes
 if TYPE_CHECKING:
     import numpy as np
 
+    from brainsim.commands.store_images import Places
     from brainsim.store import NodeInfo, Store
 
-FORMATS = ("npy", "parquet", "zarr")
+FORMATS = ("npy", "parquet", "zarr", "images")
 
 # Bytes of the rows that are in memory at once.
 BLOCK_BYTES = 32 * 2**20
@@ -72,9 +73,10 @@ def store_export(
         Folder to be made; what a node holds lies below it under the node's path.
     store : Path
         The store.
-    format : {"npy", "parquet", "zarr"}
-        One .npy per array; one .parquet per first axis, a column per array; or one Zarr 3 dataset per node, with named
-        axes and their coordinates, as xarray opens it. With each go the node's key and attributes.
+    format : {"npy", "parquet", "zarr", "images"}
+        One .npy per array; one .parquet per first axis, a column per array; one Zarr 3 dataset per node, with named
+        axes and their coordinates, as xarray opens it; or runs, ROIs and scores as the kind of images that the runs
+        came as (NIfTI, CIFTI, GIFTI), on the same places. With each go the node's key and attributes.
     dry_run : bool
         Say what would be written, and write nothing.
     overwrite : bool
@@ -91,7 +93,9 @@ def store_export(
     UnknownNameError
         Where no complete node has that path.
     InvalidValueError, StoreError
-        Where something is at `out` already, or it does not fit on the disk.
+        Where something is at `out` already, or it does not fit on the disk; images of what lies nowhere in space.
+    AlignmentError
+        Images of results whose targets were made anew since.
     MissingDependencyError
         Parquet without pyarrow.
     """
@@ -107,17 +111,24 @@ def store_export(
         raise UnknownNameError(
             f"no complete node of the store at {opened.path} has the path {prefix!r}.", hint="brainsim store ls"
         )
+    places: dict[str, Places] = {}
+    if format == "images":
+        found = _with_images(opened, found, prefix)
+        places = _find_places(opened, found)
     folder = Path(out)
     nbytes = sum(_nbytes(info) for info in found)
     for info in found:
         if (folder / info.path).exists() and not overwrite:
             raise InvalidValueError(f"{folder / info.path} is there already.", hint="another folder, or --overwrite")
-    rows = [{"node": info.path, "files": _planned(info, format), "nbytes": _nbytes(info)} for info in found]
+    rows = [
+        {"node": info.path, "files": _planned(info, format, places.get(info.path)), "nbytes": _nbytes(info)}
+        for info in found
+    ]
     if not dry_run:
         _check_space(folder, nbytes)
         with progress.task("export", total=nbytes, unit="B") as bar:
             for info in found:
-                _export(opened, info, folder, format, bar)
+                _export(opened, info, folder, format, places.get(info.path), bar)
     return ExportSummary(
         store=str(store),
         out=str(out),
@@ -129,9 +140,31 @@ def store_export(
     )
 
 
-def _export(store: Store, info: NodeInfo, folder: Path, format: str, bar: Task) -> None:
+def _with_images(store: Store, found: Sequence[NodeInfo], prefix: str) -> list[NodeInfo]:
+    """Return the nodes that hold numbers of targets: beside a subject's results may lie those of a group."""
+    from brainsim.commands.store_images import has_images
+
+    shown = [info for info in found if has_images(info)]
+    if not shown:
+        types = ", ".join(dict.fromkeys(info.type for info in found))
+        raise InvalidValueError(
+            f"images show numbers of voxels or vertices; {prefix!r} holds none of them ({types}).",
+            hint="bold/DATASET, rois/DATASET, fits/NAME, partitions/NAME, or --format npy",
+        )
+    return shown
+
+
+def _find_places(store: Store, found: Sequence[NodeInfo]) -> dict[str, Places]:
+    from brainsim.commands.store_images import find_places
+
+    return {info.path: find_places(store, info) for info in found}
+
+
+def _export(store: Store, info: NodeInfo, folder: Path, format: str, places: Places | None, bar: Task) -> None:
     """Write a node beside its place and move it there when it is whole."""
     import shutil
+
+    from brainsim.commands.store_images import write_node_images
 
     final = folder / info.path
     partial = final.with_name(f".{final.name}.partial")
@@ -144,8 +177,12 @@ def _export(store: Store, info: NodeInfo, folder: Path, format: str, bar: Task) 
             record = {"node": info.path, "type": info.type, "key": info.key, "attributes": info.attributes,
                       "software": info.software}  # fmt: skip
             (partial / "node.json").write_text(json.dumps(record, indent=1) + "\n")
-            write = _write_npy if format == "npy" else _write_parquet
-            write(store, info, partial, bar)
+            if places is not None:
+                write_node_images(store, info, partial, places, bar)
+            elif format == "npy":
+                _write_npy(store, info, partial, bar)
+            else:
+                _write_parquet(store, info, partial, bar)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
@@ -254,7 +291,11 @@ def _write_zarr(store: Store, info: NodeInfo, folder: Path, bar: Task) -> None:
         zarr.consolidate_metadata(folder, zarr_format=3)
 
 
-def _planned(info: NodeInfo, format: str) -> list[str]:
+def _planned(info: NodeInfo, format: str, places: Places | None) -> list[str]:
+    if places is not None:
+        from brainsim.commands.store_images import plan_images
+
+        return [f"{info.path}/{file}" for file in plan_images(info, places)]
     if format == "zarr":
         return [info.path]
     names = list(info.arrays) if format == "npy" else list(_by_first_axis(info))

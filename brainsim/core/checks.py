@@ -56,6 +56,10 @@ def check_count(name: str, value: int, *, at_least: int = 1, hint: str | None = 
 def check_file(path: Path | str, *, what: str = "file", hint: str | None = None) -> Path:
     """Return `path` if a file lies there."""
     path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise InputFileError(
+            f"{path} is a link to {path.readlink()}, which is not there.", hint=f"datalad get {path} (git annex get)"
+        )
     if not path.exists():
         raise InputFileError(f"no {what} at {path}.", hint=hint)
     if path.is_dir():

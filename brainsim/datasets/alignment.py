@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from brainsim.core.errors import AlignmentError, InputFileError, InvalidValueError
+from brainsim.core.runs import REPEAT_PART, group_repeats
 from brainsim.core.timing import SAME_TIME_S
 from brainsim.datasets.runs import Grid, RunSource, check_same_grid
 from brainsim.datasets.stimulus_map import Showing
@@ -17,8 +18,6 @@ from brainsim.datasets.stimulus_map import Showing
 SAME_TR_S = 1e-4
 SHORTEST_TR_S, LONGEST_TR_S = 0.05, 60.0
 LEAST_TRS = 2
-# Runs that show more than this part of the same seconds are repeats, not neighbours that overlap.
-REPEAT_PART = 0.5
 
 
 @dataclass(frozen=True)
@@ -297,3 +296,29 @@ def join_repeats(plans: Sequence[RunPlan]) -> tuple[list[RunPlan], list[str]]:
                 f"{first.source.run}; --repeats keep keeps each as a run."
             )
     return joined, notes
+
+
+def tell_repeats(plans: Sequence[RunPlan], *, are_averaged: bool) -> list[str]:
+    """Return which runs of a subject mostly show the same seconds and stay runs of their own.
+
+    Parameters
+    ----------
+    plans : sequence of RunPlan
+        What is stored.
+    are_averaged : bool
+        Whether viewings of the same length at the same times are one plan by now: others are told why they are not.
+    """
+    notes = []
+    for subject in dict.fromkeys(plan.source.subject for plan in plans):
+        own = [plan for plan in plans if plan.source.subject == subject]
+        for group in group_repeats([(plan.film, *plan.film_span_s) for plan in own]):
+            if len(group) < 2:
+                continue
+            runs = ", ".join(own[k].source.run for k in group)
+            times = sorted({f"{own[k].n_trs} TRs from {own[k].start_s:g} s" for k in group})
+            why = f", and are not averaged, because their times differ ({'; '.join(times)})" if are_averaged else ""
+            notes.append(
+                f"{subject}: {runs} show the same seconds of {own[group[0]].film}{why}; they stay runs of their own, "
+                "which fit and partition leave out together."
+            )
+    return notes

@@ -68,9 +68,10 @@ def recognise(paths: Sequence[Path]) -> DatasetFormat:
             return candidate
     known = "; ".join(f"{f.name} ({f.summary})" for f in FORMATS.values())
     shown = ", ".join(str(path) for path in paths[:3])
-    raise InputFileError(
-        f"{shown} holds no runs in a known format; known: {known}.", hint="--format NAME takes one without guessing"
-    )
+    hint = "--format NAME takes one without guessing"
+    if len(paths) > 1 and any(path.is_dir() for path in paths):
+        hint = "one folder at a time, or files alone"
+    raise InputFileError(f"{shown} holds no runs in a known format; known: {known}.", hint=hint)
 
 
 def _choose_runs(runs: Sequence[RunSource], wanted: str | None, *, where: Path) -> list[RunSource]:

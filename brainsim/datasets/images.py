@@ -49,6 +49,41 @@ def grid_of_targets(attributes: Mapping[str, Any], place_index: np.ndarray | Non
     return Grid(tuple(attributes["volume_shape"]), tuple(tuple(row) for row in attributes["affine"]))
 
 
+def name_images(stem: Path, grid: Grid, *, is_series: bool) -> list[Path]:
+    """Return what `write_images` calls its files: one, or two for a pair of hemispheres.
+
+    Parameters
+    ----------
+    stem : Path
+        As there.
+    grid : Grid
+        As there.
+    is_series : bool
+        Whether rows are TRs.
+
+    Raises
+    ------
+    InvalidValueError
+        A table's grid.
+    """
+    if grid.is_table:
+        raise InvalidValueError("columns of a table lie nowhere in space.", hint="export them as a table")
+    if not grid.structures:
+        return [stem.with_name(f"{stem.name}.nii.gz")]
+    if not _is_pair(grid):
+        return [stem.with_name(f"{stem.name}{'.dtseries.nii' if is_series else '.dscalar.nii'}")]
+    ending = ".func.gii" if is_series else ".shape.gii"
+    words = [_HEMISPHERES[part.name][0] for part in grid.structures]
+    names = [stem.name.replace("HEMI", word) if "HEMI" in stem.name else f"{stem.name}_{word}" for word in words]
+    return [stem.with_name(f"{name}{ending}") for name in names]
+
+
+def _is_pair(grid: Grid) -> bool:
+    """Return whether a grid is whole hemispheres, as pairs of GIFTI files are."""
+    is_whole = all(part.n_vertices == len(part.index) for part in grid.structures)
+    return is_whole and {part.name for part in grid.structures} <= set(_HEMISPHERES)
+
+
 def write_images(
     stem: Path,
     values: np.ndarray,
@@ -77,7 +112,7 @@ def write_images(
     start_s : float
         Time of the first row, for CIFTI series.
     names : sequence of str
-        Names of the maps, for CIFTI files.
+        Names of the maps, for CIFTI and GIFTI files.
 
     Returns
     -------
@@ -92,8 +127,7 @@ def write_images(
     rows = np.atleast_2d(values)
     if rows.ndim != 2 or rows.shape[1] != len(ijk):
         raise InvalidValueError(f"values of shape {values.shape} are to go to {len(ijk)} targets; (n_rows, n_targets).")
-    if grid.is_table:
-        raise InvalidValueError("columns of a table lie nowhere in space.", hint="export them as a table")
+    files = name_images(stem, grid, is_series=tr_s is not None)
     if tr_s is not None:
         check_number("tr_s", tr_s, above=0, unit="s")
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -101,15 +135,16 @@ def write_images(
     filled = np.full((len(rows), grid.n_places), np.nan, np.float32)
     filled[:, places] = rows
     if not grid.structures:
-        return [_write_volume(stem, filled, grid, tr_s, is_map=values.ndim == 1)]
-    kinds = {part.name for part in grid.structures}
-    is_whole = all(part.n_vertices == len(part.index) for part in grid.structures)
-    if kinds <= set(_HEMISPHERES) and is_whole:
-        return _write_pair(stem, filled, grid, tr_s)
-    return [_write_cifti(stem, filled, grid, tr_s, start_s, names)]
+        _save(_make_volume(filled, grid, tr_s, is_map=values.ndim == 1), files[0])
+    elif _is_pair(grid):
+        for file, image in zip(files, _make_pair(filled, grid, tr_s, names), strict=True):
+            _save(image, file)
+    else:
+        _save(_make_cifti(filled, grid, tr_s, start_s, names), files[0])
+    return files
 
 
-def _write_volume(stem: Path, filled: np.ndarray, grid: Grid, tr_s: float | None, *, is_map: bool) -> Path:
+def _make_volume(filled: np.ndarray, grid: Grid, tr_s: float | None, *, is_map: bool) -> Any:
     data = filled.T.reshape(*grid.shape, len(filled))
     image = nib.Nifti1Image(data[..., 0] if is_map else data, np.array(grid.affine), dtype=np.float32)
     image.set_sform(np.array(grid.affine), code="aligned")
@@ -117,38 +152,38 @@ def _write_volume(stem: Path, filled: np.ndarray, grid: Grid, tr_s: float | None
     image.header.set_xyzt_units("mm", "sec")
     if tr_s is not None and not is_map:
         image.header.set_zooms((*image.header.get_zooms()[:3], tr_s))
-    return _save(image, stem.with_name(f"{stem.name}.nii.gz"))
+    return image
 
 
-def _write_pair(stem: Path, filled: np.ndarray, grid: Grid, tr_s: float | None) -> list[Path]:
-    written, first = [], 0
+def _make_pair(filled: np.ndarray, grid: Grid, tr_s: float | None, names: Sequence[str]) -> list[Any]:
+    images, first = [], 0
+    called = list(names) or [""] * len(filled)
     for part in grid.structures:
-        word, meta = _HEMISPHERES[part.name]
+        side = _HEMISPHERES[part.name][1]
         columns = slice(first, first + len(part.index))
         first = columns.stop
         intent = "NIFTI_INTENT_NONE" if tr_s is None else "NIFTI_INTENT_TIME_SERIES"
         arrays = [
-            gifti.GiftiDataArray(np.ascontiguousarray(row[columns]), intent=intent, datatype="NIFTI_TYPE_FLOAT32")
-            for row in filled
+            gifti.GiftiDataArray(
+                np.ascontiguousarray(row[columns]),
+                intent=intent,
+                datatype="NIFTI_TYPE_FLOAT32",
+                meta=gifti.GiftiMetaData(Name=name) if name else None,
+            )
+            for row, name in zip(filled, called, strict=True)
         ]
-        image = gifti.GiftiImage(darrays=arrays, meta=gifti.GiftiMetaData(AnatomicalStructurePrimary=meta))
-        name = stem.name.replace("HEMI", word) if "HEMI" in stem.name else f"{stem.name}_{word}"
-        kind = ".shape.gii" if tr_s is None else ".func.gii"
-        written.append(_save(image, stem.with_name(f"{name}{kind}")))
-    return written
+        images.append(gifti.GiftiImage(darrays=arrays, meta=gifti.GiftiMetaData(AnatomicalStructurePrimary=side)))
+    return images
 
 
-def _write_cifti(
-    stem: Path, filled: np.ndarray, grid: Grid, tr_s: float | None, start_s: float, names: Sequence[str]
-) -> Path:
+def _make_cifti(filled: np.ndarray, grid: Grid, tr_s: float | None, start_s: float, names: Sequence[str]) -> Any:
     axis = _brain_models(grid)
     rows: Any
     if tr_s is None:
         rows = cifti2_axes.ScalarAxis(list(names) or [f"map-{k + 1}" for k in range(len(filled))])
     else:
         rows = cifti2_axes.SeriesAxis(start_s, tr_s, len(filled), unit="SECOND")
-    image = nib.Cifti2Image(filled, (rows, axis))
-    return _save(image, stem.with_name(f"{stem.name}{'.dscalar.nii' if tr_s is None else '.dtseries.nii'}"))
+    return nib.Cifti2Image(filled, (rows, axis))
 
 
 def _brain_models(grid: Grid) -> Any:
@@ -170,7 +205,7 @@ def _brain_models(grid: Grid) -> Any:
     return whole
 
 
-def _save(image: Any, path: Path) -> Path:
+def _save(image: Any, path: Path) -> None:
     """Write under another name first, so that a file is whole or not there."""
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
@@ -178,4 +213,3 @@ def _save(image: Any, path: Path) -> Path:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return path

@@ -162,4 +162,9 @@ def _as_number(row: dict[str, str], column: str, path: Path, number: int) -> flo
             f"{column} in row {number} of {path} is {text!r}; {wanted} wanted.",
             hint="onset_s and offset_s are 0 where run and stimulus begin together",
         )
+    if column == "offset_s" and value < 0:
+        raise InputFileError(
+            f"offset_s in row {number} of {path} is {text!r}; a place in the stimulus, 0 s or later, is wanted.",
+            hint="onset_s says how long after the run's begin the stimulus began",
+        )
     return value

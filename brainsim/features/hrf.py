@@ -1,38 +1,76 @@
-"""Turn a repetition time into the canonical haemodynamic response, as a matrix over the TRs of a run."""
+"""Turn a repetition time into a canonical haemodynamic response, as a matrix over the TRs of a run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from brainsim.core.checks import check_count, check_number
+from brainsim.core.checks import check_choice, check_count, check_number
 
-# SPM's canonical response: gamma densities of shape 6 and 16, the second a sixth of the first; over after 32 s.
-PEAK_SHAPE, UNDERSHOOT_SHAPE, RATIO, LENGTH_S = 6.0, 16.0, 6.0, 32.0
+# Responses are over after 32 s.
+LENGTH_S = 32.0
 
 
-def canonical_hrf(time_s: np.ndarray) -> np.ndarray:
-    """Return SPM's canonical double-gamma response at times after an event, float64, 0 before it and after 32 s.
+@dataclass(frozen=True)
+class DoubleGamma:
+    """A response and its undershoot: the difference of two gamma densities.
 
-    Source: Friston et al. 1998, as in SPM's ``spm_hrf`` with its default parameters.
+    Parameters
+    ----------
+    peak_shape, undershoot_shape : float
+        Shapes of the densities.
+    scale_s : float
+        Scale of both, in seconds.
+    ratio : float
+        Size of the undershoot against the response.
+    """
+
+    peak_shape: float
+    undershoot_shape: float
+    scale_s: float
+    ratio: float
+
+    def integral(self, time_s: np.ndarray) -> np.ndarray:
+        """Return the integral from 0 to each time, float64; all of it after 32 s."""
+        from scipy.stats import gamma
+
+        t = np.clip(np.asarray(time_s, np.float64), 0.0, LENGTH_S)
+        peak = gamma.cdf(t, self.peak_shape, scale=self.scale_s)
+        integral: np.ndarray = peak - self.ratio * gamma.cdf(t, self.undershoot_shape, scale=self.scale_s)
+        return integral
+
+
+# SPM's, of Friston et al. 1998 (spm_hrf with its default parameters), and Glover's (1999, NeuroImage 9) with the
+# numbers of nilearn's glover_hrf: a response after 6 s and an undershoot after 12 s, of dispersion 0.9.
+HRFS = {
+    "spm": DoubleGamma(6.0, 16.0, 1.0, 1 / 6),
+    "glover": DoubleGamma(6.0 / 0.9, 12.0 / 0.9, 0.9, 0.48),
+}
+
+
+def canonical_hrf(time_s: np.ndarray, *, hrf: str = "spm") -> np.ndarray:
+    """Return a canonical response at times after an event, float64, 0 before it and after 32 s.
+
+    Parameters
+    ----------
+    time_s : ndarray
+        Seconds after the event.
+    hrf : {"spm", "glover"}
+        Which one.
     """
     from scipy.stats import gamma
 
+    check_choice("--hrf", hrf, tuple(HRFS))
+    one = HRFS[hrf]
     t = np.asarray(time_s, np.float64)
-    response = gamma.pdf(t, PEAK_SHAPE) - gamma.pdf(t, UNDERSHOOT_SHAPE) / RATIO
+    peak = gamma.pdf(t, one.peak_shape, scale=one.scale_s)
+    response = peak - one.ratio * gamma.pdf(t, one.undershoot_shape, scale=one.scale_s)
     return np.where((t >= 0) & (t < LENGTH_S), response, 0.0)
 
 
-def _integral(time_s: np.ndarray) -> np.ndarray:
-    """Return the integral of the canonical response from 0 to each time."""
-    from scipy.stats import gamma
-
-    t = np.clip(np.asarray(time_s, np.float64), 0.0, LENGTH_S)
-    integral: np.ndarray = gamma.cdf(t, PEAK_SHAPE) - gamma.cdf(t, UNDERSHOOT_SHAPE) / RATIO
-    return integral
-
-
-def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
-    """Return the matrix that convolves one run's TRs with the canonical response.
+def hrf_matrix(n_trs: int, tr_s: float, *, hrf: str = "spm") -> np.ndarray:
+    """Return the matrix that convolves one run's TRs with a canonical response.
 
     Features are taken as constant within a TR, and a volume as taken in the middle of its TR, so that an entry is the
     integral of the response over the part of a TR that lies before the volume: exact for any TR.
@@ -43,6 +81,8 @@ def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
         Rows of the run.
     tr_s : float
         Repetition time in seconds.
+    hrf : {"spm", "glover"}
+        Which response.
 
     Returns
     -------
@@ -51,9 +91,11 @@ def hrf_matrix(n_trs: int, tr_s: float) -> np.ndarray:
     """
     check_count("n_trs", n_trs)
     check_number("TR", tr_s, above=0, unit="s")
+    check_choice("--hrf", hrf, tuple(HRFS))
+    integral = HRFS[hrf].integral
     lag = (np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]) * tr_s
-    total = float(_integral(np.array(LENGTH_S)))
-    matrix: np.ndarray = (_integral(lag + tr_s / 2) - _integral(lag - tr_s / 2)) / total
+    total = float(integral(np.array(LENGTH_S)))
+    matrix: np.ndarray = (integral(lag + tr_s / 2) - integral(lag - tr_s / 2)) / total
     return np.tril(matrix)
 
 
@@ -90,4 +132,4 @@ def sampling_matrix(clip_s: np.ndarray, tr_s: float, n_trs: int, *, start_s: flo
     # Rounding moves no sample across the ends of the response.
     lag_s = np.round(middle_s[:, None] - np.asarray(clip_s, np.float64)[None, :], 6)
     inside = (lag_s >= 0) & (lag_s < STUDY_LENGTH_S)
-    return np.where(inside, canonical_hrf(lag_s), 0.0) / (1 - 1 / RATIO)
+    return np.where(inside, canonical_hrf(lag_s), 0.0) / (1 - HRFS["spm"].ratio)

@@ -1,7 +1,8 @@
 """Turn blocks of TR-aligned features into a band's kernel: scaled within runs, delayed, centred, of mean diagonal 1.
 
 Delays cost nothing: the kernel of the delayed design is the sum over delays d of the kernel shifted by d along both
-axes within runs. Features are read once, a block of columns at a time, and never copied per delay.
+axes within runs; that of convolved features is H K H' with the convolution H of each run. Features are read once, a
+block of columns at a time, and never copied per delay.
 """
 
 from __future__ import annotations
@@ -231,6 +232,30 @@ def delay_kernel(K: np.ndarray, layout: RunLayout, *, delays: Sequence[int]) -> 
     return out
 
 
+def convolve_kernel(K: np.ndarray, layout: RunLayout, *, responses: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the kernel of convolved features without convolving them: ``H K H'``, each run with its own H.
+
+    Parameters
+    ----------
+    K : ndarray, (n_rows, n_rows)
+        Kernel of the features.
+    layout : RunLayout
+        Rows of each run.
+    responses : sequence of ndarray, (n_trs, n_trs) each
+        What convolves the TRs of each run (`hrf_matrix`); before a run begins features are zero (their mean).
+
+    Returns
+    -------
+    ndarray of float64, (n_rows, n_rows)
+    """
+    out = K.astype(np.float64)
+    for rows, response in zip(layout.slices, responses, strict=True):
+        out[rows] = response @ out[rows]
+    for rows, response in zip(layout.slices, responses, strict=True):
+        out[:, rows] = out[:, rows] @ response.T
+    return out
+
+
 def check_delays(delays: Sequence[int], layout: RunLayout) -> None:
     """Raise InvalidValueError unless the delays are different whole TRs that every run is long enough for."""
     whole = all(isinstance(delay, int) for delay in delays)
@@ -276,3 +301,13 @@ def delayed_kernel(K: np.ndarray, layout: RunLayout, *, delays: Sequence[int], n
     ndarray of float32, (n_rows, n_rows)
     """
     return normalise_kernel(centre_within_runs(delay_kernel(K, layout, delays=delays), layout), name=name)
+
+
+def convolved_kernel(K: np.ndarray, layout: RunLayout, *, responses: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """Convolve, centre and normalise a kernel of scaled features, as `delayed_kernel` delays it.
+
+    Returns
+    -------
+    ndarray of float32, (n_rows, n_rows)
+    """
+    return normalise_kernel(centre_within_runs(convolve_kernel(K, layout, responses=responses), layout), name=name)

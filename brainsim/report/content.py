@@ -309,6 +309,8 @@ class RunQuality:
     n_outlier_trs: int | None = None
     n_constant: int | None = None
     n_nan: int | None = None
+    n_scrubbed: int | None = None
+    n_repeats: int = 1
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ SOLVERS = {
     "himalaya-random-search": "the random search of himalaya",
     "himalaya-hyper-gradient": "the hyper-gradient descent of himalaya, once per outer fold",
 }
+HRFS = {"spm": ("SPM's", "friston1998"), "glover": ("Glover's", "glover1999")}
 NO_SPACE = ("", "table", "array", "unknown")  # a table of targets lies nowhere
 
 
@@ -150,6 +151,12 @@ def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
         shown = ", ".join(f"{d:g}" for d in delays)
         sentences.append(
             f"Features entered at delays of {shown} TRs, inside runs only (no delay crosses a run boundary)"
+        )
+    if hrf := options.get("hrf"):
+        whose, source = HRFS[hrf]
+        sentences.append(
+            f"Features, about their means of the run, were convolved with {whose} canonical haemodynamic response "
+            f"{cite(source)}, inside runs only, and read in the middle of TRs"
         )
     sentences.append(_describe_cross_validation(options, n_folds))
     search = []

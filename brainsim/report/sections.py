@@ -15,8 +15,9 @@ from brainsim.report.figures.joint import draw_joint, tabulate_joint
 from brainsim.report.figures.layers import draw_layer_curves, has_curves
 from brainsim.report.figures.partition import draw_families, draw_recovery, tabulate_families
 from brainsim.report.figures.parts import draw_parts
-from brainsim.report.figures.quality import draw_quality, tabulate_quality
+from brainsim.report.figures.quality import tabulate_quality
 from brainsim.report.figures.regions import draw_regions, tabulate_regions
+from brainsim.report.figures.runs import draw_runs
 from brainsim.report.figures.scores import draw_histograms, draw_split, tabulate_scores
 from brainsim.report.figures.significance import draw_significant
 from brainsim.report.figures.similarity import draw_similarity
@@ -46,7 +47,7 @@ def build_sections(content: Content) -> tuple[Section, ...]:
         sections += [_rsa_section(r, keys) for r in content.rsas]
         sections += [_accuracy_section(a, keys) for a in content.accuracies]
         if content.runs:
-            drawing = draw_quality(content.runs, key=keys.make("quality"))
+            drawing = draw_runs(content.runs, key=keys.make("quality"))
             table = tabulate_quality(content.runs, key=keys.make("runs"))
             sections.append(Section(keys.make("qc"), "Quality of the data", _there(drawing, table)))
         if content.systems:

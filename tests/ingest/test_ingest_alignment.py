@@ -16,6 +16,7 @@ from nilearn.masking import apply_mask
 from nilearn.signal import clean
 from numpy.testing import assert_allclose, assert_array_equal
 
+from brainsim.commands.encoding_data import find_subjects, group_by_timing
 from brainsim.commands.ingest import ingest
 from brainsim.core.errors import AlignmentError, BrainsimError, InputFileError, InvalidValueError, UnknownNameError
 from brainsim.datasets.bids_write import write_bold, write_confounds, write_labels, write_rows, write_sidecar
@@ -169,6 +170,20 @@ def test_viewings_of_the_same_are_one_run_and_give_a_ceiling(tree: Path) -> None
     assert {"explainable_variance", "reliability"} <= set(info.arrays)
     assert "ceiling" not in info.arrays  # run-3 was seen once
     assert store.info(NODE).attributes["repeats"] == [f"{run_stem(tree, run=2)}_bold.nii.gz"]
+
+
+def test_viewings_that_stay_runs_are_told_and_left_out_together(tree: Path) -> None:
+    rows = [("run-1", "a", 0.0), ("run-2", "a", 0.0), ("run-3", "b", 0.0)]
+    write_rows(tree / "map.tsv", ("run", "stimulus", "offset_s"), rows)
+    kept, store = put(tree, stimulus_map=tree / "map.tsv", repeats="keep")
+    assert any("run-1, run-2 show the same seconds of stimulus a; they stay runs" in w for w in kept.warnings)
+    (group,) = group_by_timing(find_subjects(store, "known"))
+    assert group.fit_layout.together == ((0, 1), (2,))
+    # Of other lengths or times viewings cannot be averaged, which must not go unsaid.
+    write_rows(tree / "map.tsv", ("run", "stimulus", "offset_s"), [rows[0], ("run-2", "a", 0.5), rows[2]])
+    told, _ = put(tree, stimulus_map=tree / "map.tsv", dataset="shifted")
+    assert any("are not averaged, because their times differ (40 TRs from 0 s; 40 TRs from 0.5 s)" in w
+               for w in told.warnings)  # fmt: skip
 
 
 # ---------------------------------------------------------------- studyforrest

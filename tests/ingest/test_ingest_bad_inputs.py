@@ -147,6 +147,9 @@ CASES = [
     bad("a run copied", InputFileError, "same file byte by byte", "run-1", "run-2")(
         lambda t: shutil.copy(bold(t, 1), bold(t))
     ),
+    bad("a link that leads nowhere", InputFileError, "is a link to", "which is not there")(
+        lambda t: (bold(t).unlink(), bold(t).symlink_to(".git/annex/objects/gone.nii.gz"))
+    ),
     bad("nothing there", InputFileError, "no file or folder")(lambda t: {"source": t / "nowhere"}),
     bad("empty folder", InputFileError, "no runs in a known format")(
         lambda t: (t / "empty").mkdir() or {"source": t / "empty"}
@@ -181,6 +184,9 @@ CASES = [
     ),
     bad("map with words for seconds", InputFileError, "'soon'", stimulus_map=Path("map.tsv"))(
         lambda t: write_rows(t / "map.tsv", ("run", "stimulus", "onset_s"), [("run-1", "a", "soon")])
+    ),
+    bad("map that begins before the film", InputFileError, "'-4'", "0 s or later", stimulus_map=Path("map.tsv"))(
+        lambda t: write_rows(t / "map.tsv", ("run", "stimulus", "offset_s"), [(f"run-{k}", "a", -4) for k in (1, 2, 3)])
     ),
     bad("map with a run twice", InputFileError, "second time", stimulus_map=Path("map.tsv"))(
         lambda t: write_rows(t / "map.tsv", ("run", "stimulus"), [("run-1", "a"), ("01", "b")])
