@@ -151,6 +151,8 @@ def _group_tasks(
         key = digest(
             {
                 "results": [keys[name] for name in names],
+                # Two fits of the same options and different names may run side by side: each has its own work.
+                "paths": [analysis.paths[name] for name in names],
                 "parts": [[part.subject, part.start, part.stop] for part in parts],
             }
         )
