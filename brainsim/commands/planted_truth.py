@@ -61,15 +61,15 @@ def planted_signals(
     from brainsim.commands.kernels import KernelOptions, layer_gram
     from brainsim.datasets.planted import choose_signals
     from brainsim.features.hrf import hrf_matrix
-    from brainsim.features.kernels import delayed_kernel, normalise_kernel
+    from brainsim.features.kernels import convolve_kernel, delayed_kernel, normalise_kernel
 
     options = KernelOptions(delays=(1, 2, 3, 4), scaling="zscore")
     layout = group.layout
-    response = np.zeros((layout.n_rows, layout.n_rows))
-    for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
-        response[rows, rows] = hrf_matrix(n_trs, TR_S)
     # Signals are sought in what cleaning leaves of the responses: slow ones would be planted and removed again.
-    response = _cleaning(layout) @ response
+    clean = _cleaning(layout)
+    responses = [
+        clean[rows, rows] @ hrf_matrix(n_trs, TR_S) for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True)
+    ]
     design, convolved = {}, {}
     for band in bands:
         delayed_sum = np.zeros((layout.n_rows, layout.n_rows))
@@ -77,7 +77,7 @@ def planted_signals(
         for layer in band.layers:
             K = layer_gram(store, layer, group, options)
             delayed_sum += delayed_kernel(K, layout, delays=options.delays, name=layer.name)
-            blurred = response @ K @ response.T
+            blurred = convolve_kernel(K, layout, responses=responses)
             convolved_sum += blurred / np.trace(blurred)
         design[band.family] = normalise_kernel(delayed_sum, name=band.family)
         convolved[band.family] = convolved_sum
