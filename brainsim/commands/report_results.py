@@ -11,6 +11,7 @@ import numpy as np
 
 from brainsim.commands.report_answers import CHANGED, find_answers, is_outdated, read_accuracy, read_claims
 from brainsim.commands.report_arrays import ArrayReader, read_masks
+from brainsim.commands.report_maps import read_map
 from brainsim.commands.report_rsa import read_audit, read_rsa
 from brainsim.commands.report_sources import (
     choose_truths,
@@ -27,6 +28,7 @@ from brainsim.report.content import (
     AuditSet,
     Content,
     FitSet,
+    MapSet,
     NodeNote,
     PartitionSet,
     RegionRow,
@@ -52,6 +54,7 @@ class ResultReader:
         self._fits: list[FitSet] = []
         self._partitions: list[PartitionSet] = []
         self._rsas: list[RsaSet] = []
+        self._maps: list[MapSet] = []
         self._used: dict[str, NodeInfo] = {}
         self._warnings: dict[str, list[str]] = {}
         self._models: dict[str, None] = {}
@@ -61,6 +64,7 @@ class ResultReader:
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
         reader, streams = self._reader(nodes)
+        self._add_map(nodes)
         layers = read_layers(first.get("layers", []))
         has_layers = bool(layers) and reader.has("layer_r2")
         self._models |= dict.fromkeys(layer.model for layer in layers)
@@ -91,6 +95,7 @@ class ResultReader:
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
         reader, streams = self._reader(nodes)
+        self._add_map(nodes)
         families = tuple(str(f) for f in first["families"])
         self._models |= dict.fromkeys(m for models in first.get("family_models", {}).values() for m in models)
         subsets = [tuple(str(f) for f in subset) for subset in first["subsets"]]
@@ -184,6 +189,7 @@ class ResultReader:
             partitions=tuple(self._partitions),
             rsas=tuple(self._rsas),
             audits=audits,
+            maps=tuple(self._maps),
             claims=tuple(read_claims(info) for info in answers if info.type == "claims"),
             accuracies=tuple(read_accuracy(info) for info in answers if info.type == "accuracy"),
             truths={d: read_truth(info, families) for d, info in chosen.items()},
@@ -193,6 +199,11 @@ class ResultReader:
             nodes=tuple(_note(info) for info in self._used.values()),
             warnings=_merge_warnings(self._warnings),
         )
+
+    def _add_map(self, nodes: Sequence[NodeInfo]) -> None:
+        found = read_map(self._store, self._index, nodes)
+        if found is not None:
+            self._maps.append(found)
 
     def _audits(self) -> tuple[AuditSet, ...]:
         """Return the audits of the results that were added."""

@@ -9,6 +9,49 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class VolumePlaces:
+    """Where voxels lie.
+
+    Parameters
+    ----------
+    ijk : ndarray of int, (n_targets, 3)
+    affine : ndarray, (4, 4)
+        From voxel indices to mm.
+    shape : tuple of int
+        Of the volume.
+    """
+
+    ijk: np.ndarray
+    affine: np.ndarray
+    shape: tuple[int, int, int]
+
+    @property
+    def xyz_mm(self) -> np.ndarray:
+        """World coordinates, (n_targets, 3)."""
+        xyz: np.ndarray = self.ijk @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return xyz
+
+
+@dataclass(frozen=True)
+class SurfacePlaces:
+    """Where vertices of one hemisphere lie.
+
+    Parameters
+    ----------
+    rows : ndarray of int, (n,)
+        Targets.
+    vertices : ndarray of int, (n,)
+        The vertex of each.
+    n_vertices : int
+        Of the whole surface.
+    """
+
+    rows: np.ndarray
+    vertices: np.ndarray
+    n_vertices: int
+
+
+@dataclass(frozen=True)
 class MapSet:
     """Values of one result's targets, and where these lie.
 
@@ -26,14 +69,8 @@ class MapSet:
         What is mapped.
     values : ndarray, (n_quantities, n_targets)
         NaN where masked.
-    xyz_mm : ndarray or None, (n_targets, 3)
-        World coordinates of voxels; None on surfaces.
-    voxel_mm : float
-        Edge of a voxel, for the size of a pixel.
-    vertices : mapping of "left" or "right" to (rows of targets, vertex numbers, n_vertices)
-        Places on surfaces.
-    note : str
-        What is not drawn, and why.
+    volume : VolumePlaces or None
+    surfaces : mapping of "left" or "right" to SurfacePlaces
     """
 
     result: str
@@ -44,7 +81,10 @@ class MapSet:
     space: str
     quantities: tuple[tuple[str, str], ...]
     values: np.ndarray
-    xyz_mm: np.ndarray | None = None
-    voxel_mm: float = 2.0
-    vertices: Mapping[str, tuple[np.ndarray, np.ndarray, int]] = field(default_factory=dict)
-    note: str = ""
+    volume: VolumePlaces | None = None
+    surfaces: Mapping[str, SurfacePlaces] = field(default_factory=dict)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the space is a template's, whose outlines and surfaces are known."""
+        return self.space.lower().startswith("mni")

@@ -52,6 +52,9 @@ def draw_audit(audit: AuditSet, *, key: str) -> Drawing:
         axis.set(title=stream, xlabel="Score")
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0, labelleft=s % n_columns == 0)
+    limits = [axis.get_xlim() for axis in axes]
+    for axis in axes:  # one scale: streams can be compared
+        axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
     axes[0].set_yticks(range(len(models)), [m for m, _ in models])
     axes[0].set_ylim(len(models) - 0.4, -0.6)
     draw_legend(figure, handles, n_columns=3)
@@ -87,8 +90,10 @@ def tabulate_changes(audit: AuditSet, *, key: str) -> Table | None:
         Column("changed_by", "Also changed by"),
     )
     note = (
-        f"A conclusion is which of two systems is more like a stream, at a false discovery rate of {100 * audit.max_q:g} % "
-        f"(n = {count(audit.n_subjects, 'subject')}); “neither” where none is shown to be. Last column: single steps from "
+        "A conclusion is which of two systems is more like a stream, at a false discovery rate of "
+        f"{100 * audit.max_q:g} % "
+        f"(n = {count(audit.n_subjects, 'subject')}); “neither” where none is shown to be. Last column: single steps "
+        "from "
         "the default to the study that, taken alone, change the default's verdict too."
     )
     title = f"The {count(len(rows), 'conclusion')} of {audit.n_conclusions} that differ"
@@ -116,7 +121,8 @@ def tabulate_steps(audit: AuditSet, *, key: str) -> Table:
         Column("n_conclusions", "Differing conclusions it changes alone"),
     )
     note = (
-        "Each step alone, all others by default. Change of a score: absolute, over systems and streams (no unit). Changed "
+        "Each step alone, all others by default. Change of a score: absolute, over systems and streams (no unit). "
+        "Changed "
         f"conclusions: of the {len(audit.changed)} that differ between the protocols."
     )
     return Table(key, "Which step changes what", columns, tuple(rows), note)

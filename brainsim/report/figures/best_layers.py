@@ -59,7 +59,8 @@ def draw_best_layers(rsa: RsaSet, *, key: str) -> Drawing | None:
         s: float(np.nanmedian(places[:, i])) for i, s in enumerate(rsa.streams) if np.isfinite(places[:, i]).any()
     }
     caption = (
-        "Relative depth (0: first tap, 1: last; no unit) of the layer whose RDM is most like the stream's over all runs, "
+        "Relative depth (0: first tap, 1: last; no unit) of the layer whose RDM is most like the stream's over all "
+        "runs, "
         f"n = {count(len(rsa.subjects), 'subject')}. Median over systems and subjects: "
         + ", ".join(f"{s} {m:.2f}" for s, m in medians.items())
         + ". Scores of best layers, chosen on other runs than they are scored on, are in the table below."
@@ -106,7 +107,8 @@ def tabulate_best_layers(rsa: RsaSet, *, key: str) -> Table | None:
         Column("n_subjects", "Subjects"),
     )
     note = (
-        f"Score ({rsa.comparison or 'similarity'}, no unit) of the layer that is best on the other runs, and of all layers "
+        f"Score ({rsa.comparison or 'similarity'}, no unit) of the layer that is best on the other runs, and of all "
+        "layers "
         f"combined. [low, high]: {rsa.interval or 'interval over subjects'}."
     )
     return Table(key, "Best layer and layers combined", columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)

@@ -68,8 +68,10 @@ def draw_tests(c: ClaimsSet, measure: str, *, key: str) -> Drawing | None:
     told = [f"{claim} {answers.get(claim, 'not tested')}" for claim in heads]
     n_subjects = max(int(row["n_subjects"] or 0) for row in tests)
     caption = (
-        f"Every test of {MEASURES.get(measure, measure)} behind the answers: estimate and 95 % interval of what each claim "
-        f"speaks of, mean over n = {count(n_subjects, 'subject')}; dashed: the declared bound (what counts as little, or "
+        f"Every test of {MEASURES.get(measure, measure)} behind the answers: estimate and 95 % interval of what each "
+        "claim "
+        f"speaks of, mean over n = {count(n_subjects, 'subject')}; dashed: the declared bound (what counts as "
+        "little, or "
         f"the smallest effect of interest). Answers: {join_words(told)}."
     )
     alt = f"Forest of {len(tests)} tests of {len(heads)} claims. {join_words(told)}."

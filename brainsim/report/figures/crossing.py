@@ -46,7 +46,10 @@ def draw_pairs(rsa: RsaSet, *, key: str) -> Drawing:
         + ". Intervals are in the TSV."
     )
     best = max(((k, e) for k, e in found.items() if k[1] != k[2]), key=lambda kv: np.nan_to_num(kv[1].mean, nan=-9.0))
-    alt = f"Heat maps of {len(names)} × {len(names)} pairs of systems. Largest: {' and '.join(best[0][1:])} in {best[0][0]}."
+    alt = (
+        f"Heat maps of {len(names)} × {len(names)} pairs of systems. Largest: {' and '.join(best[0][1:])} in "
+        f"{best[0][0]}."
+    )
     return finish(
         figure, key, title="Two systems together", caption=caption, alt=alt,
         table=Table(key, "Scores of every two systems together", _columns("system", "and_system"), tuple(rows)),
@@ -69,10 +72,14 @@ def draw_residuals(rsa: RsaSet, *, key: str) -> Drawing:
     caption = (
         "Pearson's r (no unit) between what a control system (rows) leaves of a held-out run's RDM and what a target "
         "system (columns), fitted to the residuals of the other runs, predicts of it. Mean over "
-        f"n = {count(len(rsa.subjects), 'subject')} and all runs; {n_above} of {len(off)} intervals off the diagonal lie "
+        f"n = {count(len(rsa.subjects), 'subject')} and all runs; {n_above} of {len(off)} intervals off the diagonal "
+        "lie "
         "above zero. A residual correlation is not a part of variance."
     )
-    alt = f"Heat maps of {len(names)} × {len(names)} residual correlations. Largest: {best[2]} beside {best[1]} in {best[0]}."
+    alt = (
+        f"Heat maps of {len(names)} × {len(names)} residual correlations. Largest: {best[2]} beside {best[1]} in "
+        f"{best[0]}."
+    )
     return finish(
         figure, key, title="One system beside another: residual correlation", caption=caption, alt=alt,
         table=Table(key, "Residual correlations", _columns("control", "target"), tuple(rows)),
@@ -80,7 +87,7 @@ def draw_residuals(rsa: RsaSet, *, key: str) -> Drawing:
 
 
 def draw_comparisons(rsa: RsaSet, *, key: str) -> Drawing | None:
-    """Draw every two systems' difference; numbers in bold are significant over all pairs and streams."""
+    """Draw every two systems' difference; numbers stand where it is significant over all pairs and streams."""
     if len(rsa.models) < 2 or not rsa.comparisons:
         return None
     models = order_models(rsa.models)
@@ -106,10 +113,15 @@ def draw_comparisons(rsa: RsaSet, *, key: str) -> Drawing | None:
     columns = ("stream", "a", "b", "a_less_b", "low", "high", "p", "q", "n_subjects")
     caption = (
         f"Score ({rsa.comparison or 'similarity'}, no unit) of the system at the row less that of the system at the "
-        f"column, mean over n = {count(len(rsa.subjects), 'subject')}. Bold: q ≤ {FDR_LEVEL:g}, two-sided, false discovery "
+        f"column, mean over n = {count(len(rsa.subjects), 'subject')}. Numbers: where q ≤ {FDR_LEVEL:g}, two-sided, "
+        "false "
+        "discovery "
         f"rate over all {len(rows)} pairs of systems and streams; {n_clear} are. Subjects and runs are random effects."
     )
-    alt = f"Heat maps of differences between {len(names)} systems in {len(rsa.streams)} streams; {n_clear} of {len(rows)} are significant."
+    alt = (
+        f"Heat maps of differences between {len(names)} systems in {len(rsa.streams)} streams; {n_clear} of "
+        f"{len(rows)} are significant."
+    )
     return finish(
         figure, key, title="Which system is more like the brain: paired comparisons", caption=caption, alt=alt,
         table=Table(key, "Differences between systems", tuple(map(Column, columns)), tuple(rows)),

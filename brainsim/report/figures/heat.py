@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoS
 from matplotlib.figure import Figure
 
 from brainsim.report.figures.canvas import FULL_WIDTH_IN, panels
-from brainsim.report.palette import FAINT, INK, colour_families
+from brainsim.report.palette import INK, colour_families
 from brainsim.report.tables import format_cell
 
 # Blue to white to orange: told apart by colour-blind readers, and by lightness on paper.
@@ -59,11 +59,11 @@ def draw_heat_maps(
     row_label, column_label, bar_label : str
         What rows, columns and colours are.
     marks : mapping of stream to ndarray of bool, (n, n), optional
-        Cells whose number is set in bold between bars: those that are significant.
+        The only cells that have their number written: those that are significant.
     """
     streams = list(squares)
     n_columns = 1 if len(streams) == 1 else 2
-    name_in = 0.075 * max(map(len, names)) + 0.42
+    name_in = 0.059 * max(map(len, names)) + (0.62 if row_label else 0.44)
     width = FULL_WIDTH_IN if n_columns == 2 else 5.4
     bar_in, gap = 0.62, 0.3
     panel_in = (width - name_in - bar_in - gap * (n_columns - 1)) / n_columns
@@ -111,13 +111,11 @@ def _label(axis: Axes, names: Sequence[str], colours: Sequence[str], *, named: b
 def _number_cells(axis: Axes, square: np.ndarray, colours: Colormap, norm: Normalize, marks: np.ndarray | None) -> None:
     for row, column in np.ndindex(square.shape):
         value = float(square[row, column])
-        if not math.isfinite(value):
+        if not math.isfinite(value) or (marks is not None and not marks[row, column]):
             continue
         red, green, blue, _ = colours(norm(value))
         light = 0.299 * red + 0.587 * green + 0.114 * blue
         told = format_cell(value, 2).replace("0.", ".", 1) if abs(value) < 1 else format_cell(value, 1)
-        is_marked = marks is not None and bool(marks[row, column])
         axis.text(
-            column, row, told, ha="center", va="center", fontsize=5.6, fontweight="bold" if is_marked else "normal",
-            color="white" if light < DARK else INK if marks is None or is_marked else FAINT,
+            column, row, told, ha="center", va="center", fontsize=5.6, color="white" if light < DARK else INK,
         )  # fmt: skip

@@ -64,9 +64,12 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     shown = np.linalg.norm(places[i] - places[j], axis=1)
     r = float(np.corrcoef(shown, distance[i, j])[0, 1]) if len(i) > 1 and shown.std() > 0 else float("nan")
     caption = (
-        f"Multidimensional scaling of {n_layers} layers and {count(len(geometry.streams), 'stream')} (mean of the RDMs of "
-        f"n = {count(geometry.n_subjects, 'subject')}): the nearer, the more alike two RDMs ({geometry.comparison}, mean "
-        f"over {count(geometry.n_blocks, 'run') if geometry.rows == 'TRs' else 'all stimuli'}). Lines join the layers of "
+        f"Multidimensional scaling of {n_layers} layers and {count(len(geometry.streams), 'stream')} (mean of the "
+        "RDMs of "
+        f"n = {count(geometry.n_subjects, 'subject')}): the nearer, the more alike two RDMs ({geometry.comparison}, "
+        "mean "
+        f"over {count(geometry.n_blocks, 'run') if geometry.rows == 'TRs' else 'all stimuli'}). Lines join the "
+        "layers of "
         "a system; the large mark is the last. Axes have no meaning and no unit. Two dimensions keep the order of "
         f"distances to r = {r:.2f} (stress {stress:.2f}); RDMs of brains hold noise that no system can be near to."
     )

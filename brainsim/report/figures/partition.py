@@ -18,6 +18,7 @@ from brainsim.report.figures.estimates import (
     or_low,
     stream_n,
     subject_values,
+    tell_n,
 )
 from brainsim.report.palette import INK, MARKERS, colour_families, order_families
 from brainsim.report.reduce import FDR_LEVEL, over_subjects

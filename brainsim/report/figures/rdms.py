@@ -16,7 +16,7 @@ from brainsim.report.words import count
 PANELS_PER_ROW = 5
 COLOURS = "cividis"
 EMPTY = "#ECEEF1"  # a pair that is left out
-LONG_NAME = 26
+LONG_NAME = 21  # letters that fit above a picture
 
 
 def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
@@ -29,7 +29,7 @@ def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     bar_in, gap = 0.66, 0.22
     side = (7.2 - 0.14 - bar_in - gap * (n_columns - 1)) / n_columns
     figure, axes = panels(
-        n, n_columns=n_columns, panel_height_in=side, left_in=0.14, right_in=bar_in, gap_in=(gap, 0.5), top_in=0.4,
+        n, n_columns=n_columns, panel_height_in=side, left_in=0.14, right_in=bar_in, gap_in=(gap, 0.52), top_in=0.48,
         bottom_in=0.1, share_y=False,
     )  # fmt: skip
     families = [kind for kind in geometry.kinds if kind != "stream"]
@@ -38,7 +38,7 @@ def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     for axis, name, kind, picture in zip(axes, geometry.names, geometry.kinds, geometry.pictures, strict=True):
         ranks = to_percentiles(picture)
         axis.imshow(ranks, cmap=colours, vmin=0, vmax=100, interpolation="nearest")
-        axis.set_title(_break(name), fontsize=6.8, color=INK, linespacing=1.1)
+        axis.set_title(_break(name), fontsize=6.4, color=INK, linespacing=1.1)
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set(visible=True, color=INK if kind == "stream" else hue[kind], linewidth=1.2)
@@ -52,7 +52,8 @@ def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
         + (f" of {geometry.block}" if geometry.block else "")
         + f", one pixel per {unit}"
         + (", in the order of time" if geometry.rows == "TRs" else "")
-        + f". First the streams (mean of the standardised RDMs of n = {count(geometry.n_subjects, 'subject')}), then each "
+        + f". First the streams (mean of the standardised RDMs of n = {count(geometry.n_subjects, 'subject')}), then "
+        "each "
         "system's layer that is most like the streams. RDMs are as they are compared"
         + (": light grey pairs are left out, being too near in time" if np.isnan(_off(geometry.pictures)).any() else "")
         + (
@@ -93,7 +94,7 @@ def _rows(name: str, kind: str, picture: np.ndarray, ranks: np.ndarray) -> list[
 
 def _draw_bar(figure: Figure, colours: Colormap, side: float) -> None:
     width, height = figure.get_size_inches()
-    bar = figure.add_axes(((width - 0.54) / width, (height - 0.4 - side) / height, 0.1 / width, side / height))
+    bar = figure.add_axes(((width - 0.54) / width, (height - 0.48 - side) / height, 0.1 / width, side / height))
     bar.imshow(np.linspace(0, 100, 128)[:, None], cmap=colours, aspect="auto", origin="lower", extent=(0, 1, 0, 100))
     bar.yaxis.tick_right()
     bar.yaxis.set_label_position("right")
@@ -101,9 +102,13 @@ def _draw_bar(figure: Figure, colours: Colormap, side: float) -> None:
 
 
 def _break(name: str) -> str:
-    """Return a long name in two lines: the system above its layer."""
+    """Return a name in lines that fit above its picture: the system, broken at a hyphen where it is long, its layer."""
     model, _, layer = name.partition(": ")
-    lines = [part if len(part) <= LONG_NAME else part[: LONG_NAME - 1] + "…" for part in (model, layer) if part]
+    lines = []
+    if len(model) > LONG_NAME and "-" in model[:LONG_NAME]:
+        cut = model.rindex("-", 0, LONG_NAME) + 1
+        lines, model = [model[:cut]], model[cut:]
+    lines += [part if len(part) <= LONG_NAME else part[: LONG_NAME - 1] + "…" for part in (model, layer) if part]
     return "\n".join(lines)
 
 

@@ -26,11 +26,13 @@ SPOTS = {
     (0,): (-0.95, 0.56), (1,): (0.95, 0.56), (2,): (0.0, -1.0),
     (0, 1): (0.0, 0.74), (0, 2): (-0.56, -0.27), (1, 2): (0.56, -0.27), (0, 1, 2): (0.0, 0.06),
 }  # fmt: skip
-NAMES = ((-0.98, 1.32), (0.98, 1.32), (0.0, -1.62))
+MIN_WIDTH = 0.55  # a number needs so much room
+NAMES = ((-0.98, 1.44), (0.98, 1.44), (0.0, -1.62))
 
 
 def draw_venn(partition: PartitionSet, *, key: str) -> Drawing | None:
-    """Draw unique and shared parts as circles that overlap; None with one family or more than three, or without parts."""
+    """Draw unique and shared parts as circles that overlap; None with one family or more than three, or without "
+    "parts."""
     families = order_families(partition.families)
     if partition.part_values is None or not 2 <= len(families) <= MAX_FAMILIES:
         return None
@@ -50,27 +52,30 @@ def draw_venn(partition: PartitionSet, *, key: str) -> Drawing | None:
     is_to_scale = len(families) == 2
     for axis, stream in zip(axes, partition.streams, strict=True):
         values = {tuple(sorted(families.index(f) for f in part)): estimates[stream, part] for part in partition.parts}
-        joint = joint_estimate(partition, stream).mean
+        whole = joint_estimate(partition, stream).mean
         axis.set_title(f"{stream}\n{tell_n(partition, stream)}", fontsize=7.8)
         tints = [colours[f] for f in families]
         if len(families) == 2:
-            is_to_scale &= _draw_two(axis, values, families, tints, joint)
+            is_to_scale &= _draw_two(axis, values, families, tints, whole)
         else:
-            _draw_three(axis, values, families, tints, joint)
+            _draw_three(axis, values, families, tints, whole)
         axis.set(xticks=[], yticks=[], aspect="equal")
         axis.axis("off")
+    joint = {s: joint_estimate(partition, s).mean for s in partition.streams}
     rows: list[tuple[Cell, ...]] = [
         (
             s, " + ".join(part), len(part), e.mean, e.low, e.high,
-            100 * e.mean / joint_estimate(partition, s).mean if joint_estimate(partition, s).mean > SMALL_JOINT else None,
+            100 * e.mean / joint[s] if joint[s] > SMALL_JOINT else None,
         )
         for (s, part), e in estimates.items()
     ]  # fmt: skip
     names = ("stream", "families", "n_families", "part_r2", "low", "high", "percent_of_joint")
     table = Table(key, "Unique and shared parts", tuple(map(Column, names)), tuple(rows))
     caption = (
-        f"Parts of {partition.explained} (R², no unit; below it the share of the joint R²): in one circle what the family "
-        f"alone explains, where circles overlap what they share. Mean over n = {count(len(partition.subjects), 'subject')}. "
+        f"Parts of {partition.explained} (R², no unit; below it the share of the joint R²): in one circle what the "
+        "family "
+        "alone explains, where circles overlap what they share. Mean over n = "
+        f"{count(len(partition.subjects), 'subject')}. "
         + (
             "Areas are to scale."
             if is_to_scale
@@ -97,7 +102,7 @@ def _draw_three(
         axis.text(*NAMES[f], families[f], ha="center", va="center", fontsize=7, fontweight="bold", color=INK)
     for part, spot in SPOTS.items():
         _tell(axis, spot, values[part], joint)
-    axis.set(xlim=(-1.75, 1.75), ylim=(-1.8, 1.5))
+    axis.set(xlim=(-1.75, 1.75), ylim=(-1.8, 1.6))
 
 
 def _draw_two(
@@ -122,13 +127,17 @@ def _draw_two(
         (left, radii[0], colours[0], families[0], -1), (right, radii[1], colours[1], families[1], 1),
     ):  # fmt: skip
         _draw_circle(axis, (x, 0.0), radius, colour)
-        axis.text(side * 0.95, 1.42, family, ha="center", va="center", fontsize=7, fontweight="bold", color=INK)
+        axis.text(side * 0.95, 1.46, family, ha="center", va="center", fontsize=7, fontweight="bold", color=INK)
     lens = (max(left - radii[0], right - radii[1]), min(left + radii[0], right + radii[1]))
-    spots = {(0,): (left - radii[0] + lens[0]) / 2, (1,): (right + radii[1] + lens[1]) / 2, (0, 1): sum(lens) / 2}
+    outer = (left - radii[0], right + radii[1])
+    spots = {(0,): (outer[0] + lens[0]) / 2, (1,): (outer[1] + lens[1]) / 2, (0, 1): sum(lens) / 2}
+    # In a thin crescent, or beside a thin lens, a number would be read as another part's: it stands outside.
+    spots[0,] = spots[0,] if lens[0] - outer[0] > MIN_WIDTH else outer[0] - 0.34
+    spots[1,] = spots[1,] if outer[1] - lens[1] > MIN_WIDTH else outer[1] + 0.34
     _tell(axis, (spots[0,], 0.0), values[0,], joint)
     _tell(axis, (spots[1,], 0.0), values[1,], joint)
-    _tell(axis, (spots[0, 1], 0.0), values[0, 1], joint)
-    axis.set(xlim=(-1.75, 1.75), ylim=(-1.5, 1.6))
+    _tell(axis, (spots[0, 1], 0.0 if lens[1] - lens[0] > MIN_WIDTH else -1.3), values[0, 1], joint)
+    axis.set(xlim=(-2.0, 2.0), ylim=(-1.5, 1.7))
     return to_scale
 
 
