@@ -78,8 +78,8 @@ def report(
     title : str, optional
         Title of the page; a sentence about its contents by default.
     format : sequence of {"html", "pdf", "tsv", "png"}
-        What is written: the page with its figures as SVG; report.pdf; tables; figures as PNG of 300 dpi. The numbers are
-        written with any of them.
+        What is written: the page with its figures as SVG; report.pdf; tables; figures as PNG of 300 dpi. Tables come
+        with each of them.
     progress : Progress
         Who is told.
 

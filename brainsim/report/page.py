@@ -195,7 +195,7 @@ def _write_files(out: Path, files: Mapping[str, str | bytes]) -> None:
             (out / name).unlink(missing_ok=True)
     for folder in {name.rpartition("/")[0] for name in files}:
         (out / folder).mkdir(parents=True, exist_ok=True)
-    for name, text in {**files, MANIFEST: json.dumps(sorted([*files, MANIFEST]), indent=0)}.items():
+    for name, text in {**files, MANIFEST: json.dumps(sorted(files), indent=0)}.items():
         part = out / f"{name}.part"
         part.write_bytes(text.encode() if isinstance(text, str) else text)
         part.replace(out / name)

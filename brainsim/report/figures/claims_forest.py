@@ -19,6 +19,8 @@ ANSWER_COLOURS = {"supported": "#009E73", "not supported": "#D55E00", "undecided
 ANSWER_MARKS = {"supported": "o", "not supported": "X", "undecided": "D", "not tested": "s"}
 MEASURES = {"encoding": "R²", "geometry": "RDM similarity"}
 ROW_IN = 0.16
+TWO_LINES = 0.6  # of a row more, where a name is in two lines
+MAX_NAME = 52  # letters in a line
 
 Row = Mapping[str, Any]
 
@@ -32,29 +34,32 @@ def draw_tests(c: ClaimsSet, measure: str, *, key: str) -> Drawing | None:
     handles = [
         Line2D([], [], linestyle="none", marker=ANSWER_MARKS[a], color=ANSWER_COLOURS[a], markersize=4.6, label=a)
         for a in ANSWER_COLOURS
-        if a in answers.values()
+        if a in [answers.get(str(row["claim"])) for row in tests]
     ]
     handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), label="bound"))
     heads = _group(tests)
-    n_rows = len(tests) + len(heads)
-    label_in = 0.35 + 0.058 * max(len(_name(row)) for row in tests)
+    n_rows = len(heads) + sum(1.0 + TWO_LINES * ("\n" in _name(row)) for row in tests)
+    label_in = 0.3 + 0.052 * max(len(line) for row in tests for line in _name(row).split("\n"))
     figure, (axis,) = panels(
         1, n_columns=1, panel_height_in=ROW_IN * n_rows + 0.15, left_in=min(label_in, 3.2), bottom_in=0.46, top_in=0.1,
         legend_in=legend_height_in(len(handles), 5),
     )  # fmt: skip
     axis.grid(axis="x")
     axis.axvline(0.0, color=INK, linewidth=0.8)
-    y, ticks, labels = 0, [], []
+    y = 0.0
+    ticks: list[float] = []
+    labels: list[str] = []
     for claim, rows in heads.items():
         answer = answers.get(claim, "not tested")
         ticks.append(y)
         labels.append(f"{claim} – {answer}")
         y += 1
         for row in rows:
-            _draw_row(axis, row, y, answer)
-            ticks.append(y)
+            extra = TWO_LINES * ("\n" in _name(row))
+            _draw_row(axis, row, y + extra / 2, answer)
+            ticks.append(y + extra / 2)
             labels.append(_name(row))
-            y += 1
+            y += 1 + extra
     axis.set_yticks(ticks, labels)
     n = 0
     for text in axis.get_yticklabels():
@@ -105,10 +110,14 @@ def _group(tests: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _name(row: Row) -> str:
     part = str(row["part"] or "")
-    return f"{part}, {row['stream']}" if part else str(row["stream"])
+    name = f"{part}, {row['stream']}" if part else str(row["stream"])
+    if len(name) <= MAX_NAME:
+        return name
+    cut = name.rfind(" minus ", 0, MAX_NAME) if " minus " in name else name.rfind(" ", 0, MAX_NAME)
+    return f"{name[:cut]}\n{name[cut + 1 :]}" if cut > 0 else name
 
 
-def _draw_row(axis: Axes, row: Row, y: int, answer: str) -> None:
+def _draw_row(axis: Axes, row: Row, y: float, answer: str) -> None:
     colour = ANSWER_COLOURS.get(answer, INK)
     low, high = row["low"], row["high"]
     if low is not None and high is not None and math.isfinite(low) and math.isfinite(high):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from brainsim.report.content_maps import MapSet
 from brainsim.report.figures.canvas import FULL_WIDTH_IN, Drawing, finish
 from brainsim.report.figures.surfaces import can_draw, draw_surfaces
-from brainsim.report.palette import INK, colour_families
+from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.tables import Cell, Column, Table, format_cell
 from brainsim.report.words import count
 
@@ -37,7 +37,7 @@ def draw_maps(maps: MapSet, *, key: str) -> list[Drawing]:
 def _draw(maps: MapSet, kind: str, *, key: str) -> Drawing:
     from brainsim.report.figures.projections import draw_glass_brain, draw_projections
 
-    shown = list(range(min(len(maps.quantities), MAX_ROWS)))
+    shown = _order(maps)[:MAX_ROWS]
     row_in, head_in = ROW_IN[kind], 0.22 if kind != "surface" else 0.3
     height = len(shown) * (row_in + head_in) + 0.1
     figure = Figure(figsize=(FULL_WIDTH_IN, height))
@@ -62,6 +62,12 @@ def _draw(maps: MapSet, kind: str, *, key: str) -> Drawing:
     return finish(
         figure, key, title=title, caption=_caption(maps, kind), alt=_alt(maps), table=tabulate_maps(maps, key=key)
     )
+
+
+def _order(maps: MapSet) -> list[int]:
+    """Return the quantities, families in their fixed order."""
+    families = ("", *order_families([family for _, family in maps.quantities if family]))
+    return sorted(range(len(maps.quantities)), key=lambda q: families.index(maps.quantities[q][1]))
 
 
 def shade(colour: str) -> Colormap:
@@ -109,7 +115,7 @@ def _caption(maps: MapSet, kind: str) -> str:
         "or none "
         "above zero" + (f"; each vertex has the value of the nearest voxel within {4:g} mm" if maps.volume else ""),
         "glass": "Glass brain in MNI space: the largest value along each line of sight",
-        "projection": f"The largest value along each line of sight, in the space of the data "
+        "projection": "The largest value along each line of sight, in the space of the data "
         "({maps.space or 'unknown'}), "
         "from the side, the front and above; grey: targets with no value above zero. Such a space has no template, so "
         "that no outline of a brain and no surface is drawn",

@@ -46,12 +46,13 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
         axis.plot(*places[mine].T, marker=mark, markersize=2.6, **style)
         axis.plot(*places[mine[-1:]].T, marker=mark, markersize=6.0, **style)
         handles.append(Line2D([], [], marker=mark, markersize=4, label=model, **style))
+    heights = _spread(places[n_layers:, 1], step=0.055 * float(np.ptp(places[:, 1])))
     for s, stream in enumerate(geometry.streams):
         x, y = places[n_layers + s]
         axis.plot(x, y, marker="*", color=INK, markersize=11, markeredgecolor="white", markeredgewidth=0.8, zorder=6)
         axis.annotate(
-            stream, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8, fontweight="bold", zorder=7,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
+            stream, (x, heights[s]), xytext=(8, 0), textcoords="offset points", fontsize=8, fontweight="bold",
+            va="center", zorder=7,
         )  # fmt: skip
     handles.append(Line2D([], [], linestyle="none", marker="*", color=INK, markersize=9, label="stream of the brain"))
     axis.set(xticks=[], yticks=[], aspect="equal")
@@ -100,6 +101,15 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     )
     table = Table(key, "Places of layers and streams", tuple(map(Column, heads)), tuple(rows))
     return finish(figure, key, title="A map of geometries", caption=caption, alt=alt, table=table)
+
+
+def _spread(heights: np.ndarray, *, step: float) -> np.ndarray:
+    """Return heights of names that do not meet: from the lowest up, each at least a step above the last."""
+    out = heights.copy()
+    last = -np.inf
+    for at in np.argsort(heights):
+        out[at] = last = max(heights[at], last + step)
+    return out
 
 
 def to_distances(similarity: np.ndarray) -> np.ndarray:

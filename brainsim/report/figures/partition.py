@@ -129,7 +129,7 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         f"Largest: {best[1]} in {best[0]}, {format_cell(bars.estimates[best].mean)}."
     )
     caption = (
-        f"{'RDMs: ' * of_rdms}{WHAT[quantity]}{'' if of_rdms else MEAN_OF_TARGETS}. "
+        f"{'Of held-out RDMs. ' * of_rdms}{WHAT[quantity]}{'' if of_rdms else MEAN_OF_TARGETS}. "
         f"Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from brainsim.report.content import RsaSet
 from brainsim.report.content_rsa import GeometrySet
 from brainsim.report.figures.canvas import Drawing, finish, panels
-from brainsim.report.palette import INK, colour_families
+from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.tables import Cell, Column, Table
 from brainsim.report.words import count
 
@@ -35,7 +35,10 @@ def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     families = [kind for kind in geometry.kinds if kind != "stream"]
     hue = colour_families(families)
     rows: list[tuple[Cell, ...]] = []
-    for axis, name, kind, picture in zip(axes, geometry.names, geometry.kinds, geometry.pictures, strict=True):
+    order = ["stream", *order_families(families)]
+    in_order = sorted(range(n), key=lambda at: order.index(geometry.kinds[at]))
+    for axis, at in zip(axes, in_order, strict=True):
+        name, kind, picture = geometry.names[at], geometry.kinds[at], geometry.pictures[at]
         ranks = to_percentiles(picture)
         axis.imshow(ranks, cmap=colours, vmin=0, vmax=100, interpolation="nearest")
         axis.set_title(_break(name), fontsize=6.4, color=INK, linespacing=1.1)
@@ -45,7 +48,8 @@ def draw_rdms(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
         rows += _rows(name, kind, picture, ranks)
     _draw_bar(figure, colours, side)
     step = geometry.n_per_pixel
-    unit = geometry.rows if step == 1 else f"{step} {geometry.rows}"
+    one = "TR" if geometry.rows == "TRs" else "stimulus"
+    unit = one if step == 1 else f"{step} {geometry.rows}"
     caption = (
         f"Percentiles of dissimilarity ({rsa.distance or 'correlation'} distance, no unit) of all pairs of "
         f"{geometry.n_rows:,} {geometry.rows}"
