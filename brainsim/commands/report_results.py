@@ -161,7 +161,7 @@ class ResultReader:
         datasets = list(dict.fromkeys(names))
         answers = find_answers(self._index, datasets)
         for info in answers:
-            self._use([info])
+            self._used[info.path] = info  # what it warns of stands in its own section
             if is_outdated(self._index, info):
                 self._warn(CHANGED, info.path)
         audits = self._audits()

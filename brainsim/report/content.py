@@ -189,6 +189,8 @@ class ClaimsSet:
         What was declared: alpha, correction, little, smallest, interval.
     readings : mapping of claim to str
         How its words were turned into a test.
+    warnings : tuple of str
+        What must be known beside the answers.
     """
 
     name: str
@@ -197,6 +199,7 @@ class ClaimsSet:
     tests: tuple[Options, ...] = ()
     rules: Options = field(default_factory=dict)
     readings: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,8 @@ class AccuracySet:
         Per measure and stream: correlation, low, high, p, n_models, n_subjects.
     method : str
         "kendall" or "spearman".
+    warnings : tuple of str
+        What must be known beside the numbers.
     """
 
     name: str
@@ -219,6 +224,7 @@ class AccuracySet:
     rows: tuple[Options, ...]
     correlations: tuple[Options, ...]
     method: str = "kendall"
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

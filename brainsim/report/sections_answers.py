@@ -32,4 +32,5 @@ def accuracy_section(a: AccuracySet, keys: KeyMaker) -> Section:
         keys.make("accuracy", a.name, a.dataset),
         f"Is accuracy related to similarity with the brain? “{a.name}” of {a.dataset}",
         keep_blocks(*drawings, tabulate_correlations(a, key=keys.make(a.name, "correlations"))),
+        a.warnings,
     )
