@@ -96,7 +96,9 @@ class Drawing:
         buffer = io.BytesIO()
         with drawing_style():
             self.figure.set_dpi(PNG_DPI)
-            FigureCanvasAgg(self.figure).print_png(buffer, metadata={"Software": None})
+            FigureCanvasAgg(self.figure).print_png(  # type: ignore[no-untyped-call]  # not typed there
+                buffer, metadata={"Software": None}
+            )
         return buffer.getvalue()
 
 

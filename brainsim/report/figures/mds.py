@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.lines import Line2D
 
@@ -32,7 +34,7 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     )  # fmt: skip
     for model, family in systems:
         rank[family] = rank.get(family, -1) + 1
-        style = {
+        style: dict[str, Any] = {
             "color": colours[family],
             "linestyle": LINE_STYLES[rank[family] % len(LINE_STYLES)],
             "linewidth": 1.1,

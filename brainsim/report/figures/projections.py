@@ -60,9 +60,9 @@ def to_canonical(values: np.ndarray, places: VolumePlaces) -> tuple[np.ndarray, 
     "in mm."""
     volume = np.full(places.shape, np.nan)
     volume[tuple(places.ijk.T)] = values
-    turn = nibabel.orientations.io_orientation(places.affine)
+    turn = nibabel.orientations.io_orientation(places.affine)  # type: ignore[no-untyped-call]
     sizes = np.linalg.norm(places.affine[:3, :3], axis=0)
-    volume = nibabel.orientations.apply_orientation(_cut(volume, places), turn)
+    volume = nibabel.orientations.apply_orientation(_cut(volume, places), turn)  # type: ignore[no-untyped-call]
     in_order = np.empty(3)
     in_order[turn[:, 0].astype(int)] = sizes
     return volume, in_order
@@ -110,7 +110,7 @@ def draw_glass_brain(
 
     volume = np.zeros(places.shape, np.float32)
     volume[tuple(places.ijk.T)] = np.nan_to_num(np.clip(values, 0, None))
-    image = nibabel.Nifti1Image(volume, places.affine)
+    image = nibabel.Nifti1Image(volume, places.affine)  # type: ignore[no-untyped-call]
     plot_glass_brain(
         image, display_mode="lyrz", figure=figure, axes=box, colorbar=False, cmap=colours, vmin=0.0, vmax=top,
         plot_abs=False, threshold=1e-9, annotate=True, symmetric_cbar=False,
