@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import warnings
-from typing import Any
+import logging
 
 from brainsim.core.errors import MissingDependencyError
+
+HINT = "pip install 'brainsim-toolkit[pdf]'; or open index.html and print it: it is made for paper"
 
 
 def write_pdf(page: str) -> bytes:
@@ -15,33 +16,45 @@ def write_pdf(page: str) -> bytes:
     Raises
     ------
     MissingDependencyError
-        Without WeasyPrint, or without Pango, which it sets type with.
+        Without WeasyPrint, or without Pango, which it sets type with; or where it cannot draw a figure.
     """
     check_pdf()
     from weasyprint import HTML
+    from weasyprint.urls import URLFetcher
 
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the typesetter about itself
-        HTML(string=page, url_fetcher=_refuse).write_pdf(buffer)
+    failures = _Failures()
+    logger = logging.getLogger("weasyprint")
+    logger.addHandler(failures)
+    try:
+        HTML(string=page, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf(buffer)
+    finally:
+        logger.removeHandler(failures)
+    if failures.told:
+        raise MissingDependencyError(
+            f"WeasyPrint left {len(failures.told)} figure(s) of the PDF empty ({failures.told[0]}).", hint=HINT
+        )
     return buffer.getvalue()
 
 
 def check_pdf() -> None:
     """Raise where there is nothing to make a PDF with."""
     try:
-        import weasyprint  # noqa: F401
+        from weasyprint.urls import URLFetcher  # noqa: F401  # with it came version 68
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
-            f"--format pdf needs WeasyPrint and Pango, and they do not load ({str(error).splitlines()[0]}).",
-            hint="pip install 'brainsim-toolkit[pdf]'; or open index.html and print it: it is made for paper",
+            f"--format pdf needs WeasyPrint (68 or later) and Pango, which do not load ({str(error).splitlines()[0]}).",
+            hint=HINT,
         ) from error
 
 
-def _refuse(url: str, *_: Any, **__: Any) -> dict[str, Any]:
-    if url.startswith("data:"):
-        from weasyprint import default_url_fetcher
+class _Failures(logging.Handler):
+    """Collects what WeasyPrint could not draw: it says so in its log, and leaves the place empty."""
 
-        found: dict[str, Any] = default_url_fetcher(url)
-        return found
-    raise ValueError(f"{url} is not fetched")
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "SVG" in record.getMessage():
+            self.told.append(record.getMessage())

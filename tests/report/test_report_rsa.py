@@ -152,6 +152,7 @@ def test_circles_lie_so_that_their_overlap_has_the_size_of_the_shared_part() -> 
 @pytest.mark.parametrize("n", [2, 3])
 def test_up_to_three_families_have_venn_diagrams_whose_parts_sum_to_the_whole(n: int) -> None:
     rsa = fake_whole_rsa(families=FAMILIES[:n])
+    rsa = replace(rsa, part_values=np.abs(np.asarray(rsa.part_values)), group_parts={})
     partition = as_partition(rsa)
     assert partition is not None
     with drawing_style():

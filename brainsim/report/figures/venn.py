@@ -49,14 +49,15 @@ def draw_venn(partition: PartitionSet, *, key: str) -> Drawing | None:
         len(partition.streams), n_columns=n_columns, panel_height_in=1.75, left_in=0.1, right_in=0.1,
         gap_in=(0.1, 0.5), top_in=0.34, bottom_in=0.1, width_in=1.8 * n_columns + 0.2, share_y=False,
     )  # fmt: skip
-    is_to_scale = len(families) == 2
+    # All streams or none: circles are compared between panels.
+    is_to_scale = len(families) == 2 and all(e.mean >= 0 for e in estimates.values())
     for axis, stream in zip(axes, partition.streams, strict=True):
         values = {tuple(sorted(families.index(f) for f in part)): estimates[stream, part] for part in partition.parts}
         whole = joint_estimate(partition, stream).mean
         axis.set_title(f"{stream}\n{tell_n(partition, stream)}", fontsize=7.8)
         tints = [colours[f] for f in families]
         if len(families) == 2:
-            is_to_scale &= _draw_two(axis, values, families, tints, whole)
+            _draw_two(axis, values, families, tints, whole, to_scale=is_to_scale)
         else:
             _draw_three(axis, values, families, tints, whole)
         axis.set(xticks=[], yticks=[], aspect="equal")
@@ -111,12 +112,12 @@ def _draw_two(
     families: tuple[str, ...],
     colours: list[str],
     joint: float,
-) -> bool:
-    """Draw two circles, to scale where no part is negative; return whether they are."""
+    *,
+    to_scale: bool,
+) -> None:
     first, second, shared = (values[k].mean for k in ((0,), (1,), (0, 1)))
-    to_scale = min(first, second, shared) >= 0 and first + shared > 0 and second + shared > 0
     radii, apart = (0.9, 0.9), 1.0
-    if to_scale:
+    if to_scale and first + second + shared > 0:
         sizes = np.sqrt(
             np.array([first + shared, second + shared]) / max(first, second, shared, first + second + shared)
         )
@@ -138,7 +139,6 @@ def _draw_two(
     _tell(axis, (spots[1,], 0.0), values[1,], joint)
     _tell(axis, (spots[0, 1], 0.0 if lens[1] - lens[0] > MIN_WIDTH else -1.3), values[0, 1], joint)
     axis.set(xlim=(-2.0, 2.0), ylim=(-1.5, 1.7))
-    return to_scale
 
 
 def _distance(a: float, b: float, overlap: float) -> float:
