@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from brainsim.report.content_maps import MapSet
 from brainsim.report.figures.canvas import FULL_WIDTH_IN, Drawing, finish
-from brainsim.report.figures.surfaces import can_draw, draw_surfaces
+from brainsim.report.figures.surfaces import NEAR_MM, can_draw, draw_surfaces
 from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.tables import Cell, Column, Table, format_cell
 from brainsim.report.words import count
@@ -112,13 +112,12 @@ def _caption(maps: MapSet, kind: str) -> str:
     what = "R² (no unit)" if maps.result == "partition" else "cross-validated r (no unit)"
     how = {
         "surface": "Inflated cortex (fsaverage5), from outside and inside; grey: curvature, where there is no value "
-        "or none "
-        "above zero" + (f"; each vertex has the value of the nearest voxel within {4:g} mm" if maps.volume else ""),
+        "or none above zero"
+        + (f"; each vertex has the value of the nearest voxel within {NEAR_MM:g} mm" if maps.volume else ""),
         "glass": "Glass brain in MNI space: the largest value along each line of sight",
         "projection": "The largest value along each line of sight, in the space of the data "
-        "({maps.space or 'unknown'}), "
-        "from the side, the front and above; grey: targets with no value above zero. Such a space has no template, so "
-        "that no outline of a brain and no surface is drawn",
+        f"({maps.space or 'unknown'}), from the side, the front and above; grey: targets with no value above zero. Such a "
+        "space has no template, so that no outline of a brain and no surface is drawn",
     }[kind]
     left_out = len(maps.quantities) - MAX_ROWS
     return (
