@@ -22,7 +22,8 @@ from brainsim.report.headline import write_summary, write_title
 from brainsim.report.methods import flatten_options, write_methods
 from brainsim.report.paper import check_pdf, write_pdf
 from brainsim.report.references import find_link, to_bibtex
-from brainsim.report.sections import Section, build_sections
+from brainsim.report.section import Section
+from brainsim.report.sections import build_sections
 from brainsim.report.tables import Table
 
 FORMATS = ("html", "pdf", "tsv", "png")

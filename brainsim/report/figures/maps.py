@@ -116,8 +116,8 @@ def _caption(maps: MapSet, kind: str) -> str:
         + (f"; each vertex has the value of the nearest voxel within {NEAR_MM:g} mm" if maps.volume else ""),
         "glass": "Glass brain in MNI space: the largest value along each line of sight",
         "projection": "The largest value along each line of sight, in the space of the data "
-        f"({maps.space or 'unknown'}), from the side, the front and above; grey: targets with no value above zero. Such a "
-        "space has no template, so that no outline of a brain and no surface is drawn",
+        f"({maps.space or 'unknown'}), from the side, the front and above; grey: targets with no value above zero. "
+        "Such a space has no template, so that no outline of a brain and no surface is drawn",
     }[kind]
     left_out = len(maps.quantities) - MAX_ROWS
     return (
