@@ -12,14 +12,13 @@ import numpy as np
 from brainsim.commands.report_answers import CHANGED, find_answers, is_outdated, read_accuracy, read_claims
 from brainsim.commands.report_arrays import ArrayReader, read_masks
 from brainsim.commands.report_maps import read_map
+from brainsim.commands.report_rows import read_estimate, read_layers
 from brainsim.commands.report_rsa import read_audit, read_rsa
 from brainsim.commands.report_sources import (
     choose_truths,
     describe_dataset,
     describe_systems,
     number,
-    read_estimate,
-    read_layers,
     read_runs,
     read_truth,
 )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from brainsim.commands.report_arrays import read_scores
-from brainsim.commands.report_sources import number, read_estimate, read_layers
+from brainsim.commands.report_rows import read_estimate, read_layers
+from brainsim.commands.report_sources import number
 from brainsim.report.content import AuditSet, Estimate, GeometrySet, RsaSet
 from brainsim.report.reduce import order_streams
 from brainsim.store import NodeInfo, Store

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brainsim.core.errors import UnknownNameError
 from brainsim.core.registry import unknown_name
-from brainsim.report.content import DatasetNote, Estimate, Layer, RunQuality, SystemNote, Truth
+from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
 from brainsim.store import NodeInfo, Store
 
@@ -23,16 +23,6 @@ Index = Mapping[str, NodeInfo]
 def number(value: Any) -> float:
     """Return a number, or NaN for what JSON writes where there is none."""
     return math.nan if value is None else float(value)
-
-
-def read_estimate(row: Mapping[str, Any]) -> Estimate:
-    """Return the estimate of a row of a group's table."""
-    return Estimate(*(number(row.get(name)) for name in ("mean", "low", "high", "p")))
-
-
-def read_layers(rows: Iterable[Mapping[str, Any]]) -> tuple[Layer, ...]:
-    """Return the layers that a result lists."""
-    return tuple(Layer(str(w["model"]), str(w["layer"]), int(w["index"]), str(w["family"])) for w in rows)
 
 
 def choose_truths(index: Index, datasets: Sequence[str], truth: str | None, *, store: Store) -> dict[str, NodeInfo]:

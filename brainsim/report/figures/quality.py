@@ -94,9 +94,7 @@ def _draw_strip(
         if not values:
             continue
         offsets = [((7 * i) % 11 - 5) / 28 for i in range(len(values))]  # spread neighbours apart, the same every time
-        axis.plot(
-            [x + o for o in offsets], values, "o", markersize=2.6, color="#5B7FA6", markeredgewidth=0, clip_on=False
-        )
+        axis.plot([x + o for o in offsets], values, "o", markersize=2.6, color="#5B7FA6", markeredgewidth=0)
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
         axis.plot([x - 0.3, x + 0.3], [middle, middle], color="#1A1D21", linewidth=1.2)
     step = max(1, math.ceil(len(subjects) / 10))
