@@ -180,9 +180,9 @@ def ensure_plan(
     store: Store, plan: MovieRsa, *, device: str, overwrite: bool, dry_run: bool, progress: Progress
 ) -> tuple[dict[str, Any], int, int]:
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
+    from brainsim.commands import rsa_pictures
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
-    from brainsim.commands.rsa_pictures import write_pictures
     from brainsim.commands.rsa_rdms import study_caveats
 
     everyone = [s for group in plan.groups for s in group.subjects]
@@ -218,7 +218,9 @@ def ensure_plan(
         subset_spec=plan.subset_spec,
         seed=plan.seed,
     )
-    write_pictures(store, plan.name, plan.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone])
+    rsa_pictures.write_pictures(
+        store, plan.name, plan.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone]
+    )
     store.write(
         plan.path("group"),
         type="rsa-group",
