@@ -84,7 +84,7 @@ def _read_families(
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
     families = tuple(str(f) for f in group["families"])
-    plan = subset_plan(len(families), str(nodes[0].attributes["options"]["subsets"]))
+    plan = subset_plan(len(families), str(nodes[0].attributes["options"].get("subsets", "leave-one-out")))
     order = {family: i for i, family in enumerate(families)}
     scores = []  # (n_subsets, n_streams) of each subject
     for info in nodes:
