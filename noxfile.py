@@ -63,7 +63,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes each."""
+    """Run the tests that take minutes each; they leave the demo's page in .nox/artefacts/demo-page."""
     run_shared(session, "pytest", "-q", "-m", "slow", "--timeout", "1800", *session.posargs)
 
 

@@ -40,11 +40,14 @@ def movie_pictures(
     comparison : str
         How RDMs are compared.
     """
+    from brainsim.rsa.pictures import average_subjects
+
     block = rdms.blocks[0]
-    n_subjects = len({subject for subject, _ in rdms.targets})
-    return make_pictures(
-        rdms.A, rdms.Y, [stream for _, stream in rdms.targets], layers, layer_score, comparison,
-        i=block.i, j=block.j, n_rows=len(block.rows), rows="TRs", block=block.name, n_subjects=n_subjects,
+    streams = [stream for _, stream in rdms.targets]
+    return _make_pictures(
+        rdms.A, [average_subjects(y, streams) for y in rdms.Y], list(dict.fromkeys(streams)), layers, layer_score,
+        comparison, i=block.i, j=block.j, n_rows=len(block.rows), rows="TRs", block=block.name,
+        n_subjects=len({subject for subject, _ in rdms.targets}),
     )  # fmt: skip
 
 
@@ -58,15 +61,17 @@ def stimulus_pictures(
     n_stimuli: int,
 ) -> Pictures:
     """Return pictures of RDMs of stimuli; `brains` holds the subjects' RDMs of each stream, (n_subjects, n_pairs)."""
+    from brainsim.rsa.pictures import average_subjects
+
     i, j = np.triu_indices(n_stimuli, k=1)
-    streams = [stream for stream, rdms in brains.items() for _ in rdms]
-    return make_pictures(
-        [A], [np.concatenate(list(brains.values()))], streams, layers, layer_score, comparison,
-        i=i, j=j, n_rows=n_stimuli, rows="stimuli", block="", n_subjects=len(next(iter(brains.values()))),
+    means = [average_subjects(rdms, [stream] * len(rdms))[0] for stream, rdms in brains.items()]
+    return _make_pictures(
+        [A], [np.stack(means)], list(brains), layers, layer_score, comparison, i=i, j=j, n_rows=n_stimuli,
+        rows="stimuli", block="", n_subjects=max(len(rdms) for rdms in brains.values()),
     )  # fmt: skip
 
 
-def make_pictures(
+def _make_pictures(
     A: Sequence[np.ndarray],
     Y: Sequence[np.ndarray],
     streams: Sequence[str],
@@ -81,21 +86,22 @@ def make_pictures(
     block: str,
     n_subjects: int,
 ) -> Pictures:
-    """Return pictures of streams and of each model's best layer in the first block, and the likeness of all RDMs."""
-    from brainsim.rsa.combine import standardise
-    from brainsim.rsa.pictures import average_subjects, picture, rows_per_pixel, similarity_of_all
+    """Return pictures of streams and of each model's best layer in the first block, and the likeness of all RDMs.
 
-    averaged = [average_subjects(y, streams) for y in Y]
-    names = averaged[0][0]
-    similarity, used = similarity_of_all(A, [mean for _, mean in averaged], comparison)
+    Y holds one RDM per stream, (n_streams, n_pairs) per block.
+    """
+    from brainsim.rsa.combine import standardise
+    from brainsim.rsa.pictures import picture, rows_per_pixel, similarity_of_all
+
+    similarity, used = similarity_of_all(A, Y, comparison)
     mean_score = np.nan_to_num(layer_score.reshape(len(layers), -1)).mean(axis=1)
     best: dict[str, int] = {}
     for row, layer in enumerate(layers):
         if layer["model"] not in best or mean_score[row] > mean_score[best[layer["model"]]]:
             best[layer["model"]] = row
-    shown = [{"name": name, "kind": "stream"} for name in names]
+    shown = [{"name": name, "kind": "stream"} for name in streams]
     shown += [{"name": f"{m}: {layers[row]['layer']}", "kind": layers[row]["family"]} for m, row in best.items()]
-    vectors = [*averaged[0][1], *standardise(A[0][list(best.values())])][:MAX_PICTURED]
+    vectors = [*Y[0], *standardise(A[0][list(best.values())])][:MAX_PICTURED]
     return Pictures(
         arrays={
             "picture": np.stack([picture(v, i, j, n_rows) for v in vectors]),
@@ -104,7 +110,7 @@ def make_pictures(
         attributes={
             "pictured": shown[:MAX_PICTURED],
             "layers": list(layers),
-            "streams": names,
+            "streams": list(streams),
             "rows": rows,
             "block": block,
             "n_rows": n_rows,

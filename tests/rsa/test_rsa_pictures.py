@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from brainsim.rsa.pictures import average_subjects, picture, rows_per_pixel, similarity_of_all
+from brainsim.rsa.pictures import average_subjects, choose_pairs, picture, rows_per_pixel, similarity_of_all
 
 
 def test_a_picture_is_the_mean_of_the_pairs_of_each_pixel() -> None:
@@ -46,15 +46,28 @@ def test_likeness_is_the_mean_over_blocks_of_every_pair_of_rdms() -> None:
     A = [rng.normal(size=(3, 40)).astype(np.float32) for _ in range(2)]
     Y = [rng.normal(size=(4, 40)) for _ in range(2)]
     averaged = [average_subjects(y, ["a", "b", "a", "b"]) for y in Y]
-    assert averaged[0][0] == ["a", "b"]
     z = (Y[0] - Y[0].mean(1, keepdims=True)) / Y[0].std(1, keepdims=True)
-    np.testing.assert_allclose(averaged[0][1][1], (z[1] + z[3]) / 2, atol=1e-6)
-    found, used = similarity_of_all(A, [m for _, m in averaged], "kendall")
+    np.testing.assert_allclose(averaged[0][1], (z[1] + z[3]) / 2, atol=1e-6)
+    found, used = similarity_of_all(A, averaged, "kendall")
     assert used == "spearman"
-    both = [np.concatenate([a, m]) for a, (_, m) in zip(A, averaged, strict=True)]
+    both = [np.concatenate([a, m]) for a, m in zip(A, averaged, strict=True)]
     for row, column in np.ndindex(5, 5):
         expected = np.mean([spearmanr(b[row], b[column]).statistic for b in both])
         assert found[row, column] == pytest.approx(expected, abs=1e-5)
+
+
+def test_of_many_pairs_as_many_are_taken_as_tell_how_alike_rdms_are() -> None:
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=300_000)
+    A = (0.5 * common + rng.normal(size=(2, 300_000))).astype(np.float32)
+    found, _ = similarity_of_all([A], [A[:1]], "pearson")
+    whole = np.corrcoef(A[0], A[1])[0, 1]
+    assert found[0, 1] == pytest.approx(whole, abs=0.005)
+    again, _ = similarity_of_all([A], [A[:1]], "pearson")
+    np.testing.assert_array_equal(found, again)
+    chosen = choose_pairs(300_000)
+    assert not isinstance(chosen, slice)
+    assert len(np.unique(chosen)) == 200_000
 
 
 def test_the_command_keeps_pictures_and_the_page_draws_them(tmp_path: Path) -> None:
