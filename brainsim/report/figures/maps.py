@@ -38,7 +38,7 @@ def _draw(maps: MapSet, kind: str, *, key: str) -> Drawing:
     from brainsim.report.figures.projections import draw_glass_brain, draw_projections
 
     shown = _order(maps)[:MAX_ROWS]
-    row_in, head_in = ROW_IN[kind], 0.22 if kind != "surface" else 0.3
+    row_in, head_in = ROW_IN[kind], 0.22
     height = len(shown) * (row_in + head_in) + 0.1
     figure = Figure(figsize=(FULL_WIDTH_IN, height))
     tops = _tops(maps, shown)
@@ -53,7 +53,7 @@ def _draw(maps: MapSet, kind: str, *, key: str) -> Drawing:
         figure.text(LABEL_IN / FULL_WIDTH_IN, (y + row_in + 0.05) / height, label, fontsize=8, va="bottom")
         colours = shade(hues[family] if family else SCORE_COLOUR)
         if kind == "surface":
-            draw_surfaces(figure, box, maps, maps.values[q], colours, tops[q], name_views=at == 0)
+            draw_surfaces(figure, box, maps, maps.values[q], colours, tops[q], name_views=q == shown[-1])
         elif maps.volume is not None:
             draw = draw_glass_brain if kind == "glass" else draw_projections
             draw(figure, box, maps.values[q], maps.volume, colours, tops[q])

@@ -119,10 +119,9 @@ def draw_surfaces(
         if name_views:
             name = f"{hemisphere}, {'outside' if outside else 'inside'}"
             height = figure.get_size_inches()[1]
-            # Level with the name of what is mapped, which stands at the left.
             figure.text(
-                box[0] + (at + 0.62) * width, box[1] + box[3] + 0.05 / height, name, fontsize=6.5, ha="center",
-                va="bottom", color="#565D66",
+                box[0] + (at + 0.5) * width, box[1] - 0.01 / height, name, fontsize=6.5, ha="center", va="top",
+                color="#565D66",
             )  # fmt: skip
 
 
