@@ -41,6 +41,7 @@ def run_shared(session: nox.Session, *command: str, n_processes: int = 1) -> Non
     programs = shared_environment(session)
     threads = str(max((os.cpu_count() or 1) // n_processes, 1))
     environment = {
+        "BRAINSIM_ARTEFACTS": str(ROOT / ".nox" / "artefacts"),  # what tests leave to be looked at: the demo's page
         "HF_HOME": str(CACHES / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "MPLCONFIGDIR": str(CACHES / "matplotlib"),
@@ -62,7 +63,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes each."""
+    """Run the tests that take minutes each; they leave the demo's page in .nox/artefacts/demo-page."""
     run_shared(session, "pytest", "-q", "-m", "slow", "--timeout", "1800", *session.posargs)
 
 

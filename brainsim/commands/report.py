@@ -1,4 +1,4 @@
-"""Turn the results of a store into one self-contained page, its tables and its figures."""
+"""Turn the results of a store into one self-contained page or PDF, its tables and its figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import now_utc, software_record
@@ -22,7 +23,21 @@ DEFAULT_STORE = "store/brainsim.zarr"
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Where the page lies and what it tells."""
+    """Where the page lies and what it tells.
+
+    Parameters
+    ----------
+    page : str
+        The page; the PDF, or the folder, where no page was asked for.
+    tables, figures : tuple of str
+        Files.
+    sections : tuple of str
+        Titles.
+    n_warnings : int
+        Warnings at the top of the page.
+    seconds : float
+        Wall time.
+    """
 
     page: str
     tables: tuple[str, ...]
@@ -41,9 +56,13 @@ def report(
     rsas: Sequence[str] | None = None,
     truth: str | None = "auto",
     title: str | None = None,
+    format: Sequence[str] = ("html",),
     progress: Progress = SILENT,
 ) -> ReportSummary:
-    """Write `out/index.html`, `out/tables/*.tsv` and `out/figures/*.svg` from the results in a store.
+    """Write one self-contained page, its tables and its figures, from the results in a store.
+
+    The page lies at `out/index.html`, the numbers behind every figure in `out/tables`, the figures in `out/figures`. It
+    needs no network and opens from a file; printed, it is a supplement to a paper.
 
     Parameters
     ----------
@@ -58,6 +77,9 @@ def report(
         `truth/{name}` for every dataset, None takes none.
     title : str, optional
         Title of the page; a sentence about its contents by default.
+    format : sequence of {"html", "pdf", "tsv", "png"}
+        What is written: the page with its figures as SVG; report.pdf; tables; figures as PNG of 300 dpi. Tables come
+        with each of them.
     progress : Progress
         Who is told.
 
@@ -70,15 +92,24 @@ def report(
     UnknownNameError
         Where a name is not in the store.
     InvalidValueError
-        Where the store holds no result, or `out` is a file.
+        Where the store holds no result, `out` is a file, or a format is not known.
+    MissingDependencyError
+        Where there is nothing to make a PDF with.
     StoreError, StoreDamageError
         Where the store is missing or damaged.
     """
     from brainsim.commands.report_results import ResultReader
-    from brainsim.report.page import write_page
+    from brainsim.report.page import FORMATS, write_page
+    from brainsim.report.paper import check_pdf
     from brainsim.store import Store
 
     started = time.perf_counter()
+    if not format:
+        raise InvalidValueError(f"--format is empty; at least one of {', '.join(FORMATS)} is wanted.")
+    for name in format:
+        check_choice("--format", name, FORMATS)
+    if "pdf" in format:
+        check_pdf()  # before minutes of drawing
     source = Store(Path(store), mode="r")
     chosen = {
         "fit": _choose(source, "fits", "fit", fits),
@@ -109,7 +140,7 @@ def report(
             software=software_record(),
             created=now_utc(),
         )
-        written = write_page(content, Path(out))
+        written = write_page(content, Path(out), formats=tuple(format))
         task.advance()
     if content.warnings:
         progress.note(f"{len(content.warnings)} warning(s) stand at the top of {written.page}.")

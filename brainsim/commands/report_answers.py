@@ -37,6 +37,8 @@ def read_claims(info: NodeInfo) -> ClaimsSet:
         tests=tuple(a.get("tests", ())),
         rules=a.get("rules", {}),
         readings={claim["name"]: str(claim.get("reading", "")) for claim in a.get("claims", [])},
+        # Why a claim was not tested stands beside its answer.
+        warnings=tuple(str(w) for w in a.get("warnings", []) if " is not tested: " not in str(w)),
     )
 
 
@@ -49,4 +51,5 @@ def read_accuracy(info: NodeInfo) -> AccuracySet:
         rows=tuple(a["rows"]),
         correlations=tuple(a["correlations"]),
         method=str(a.get("method", "kendall")),
+        warnings=tuple(map(str, a.get("warnings", []))),
     )

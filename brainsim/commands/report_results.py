@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from brainsim.commands.report_answers import CHANGED, find_answers, is_outdated, read_accuracy, read_claims
-from brainsim.commands.report_arrays import ArrayReader, read_masks, read_scores
+from brainsim.commands.report_arrays import ArrayReader, read_masks
+from brainsim.commands.report_maps import read_map
+from brainsim.commands.report_rows import read_estimate, read_layers
+from brainsim.commands.report_rsa import read_audit, read_rsa
 from brainsim.commands.report_sources import (
     choose_truths,
     describe_dataset,
@@ -21,10 +24,10 @@ from brainsim.commands.report_sources import (
 )
 from brainsim.report.caveats import EDGE_SHARE_LIMIT
 from brainsim.report.content import (
+    AuditSet,
     Content,
-    Estimate,
     FitSet,
-    Layer,
+    MapSet,
     NodeNote,
     PartitionSet,
     RegionRow,
@@ -50,6 +53,7 @@ class ResultReader:
         self._fits: list[FitSet] = []
         self._partitions: list[PartitionSet] = []
         self._rsas: list[RsaSet] = []
+        self._maps: list[MapSet] = []
         self._used: dict[str, NodeInfo] = {}
         self._warnings: dict[str, list[str]] = {}
         self._models: dict[str, None] = {}
@@ -59,7 +63,8 @@ class ResultReader:
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
         reader, streams = self._reader(nodes)
-        layers = _layers(first.get("layers", []))
+        self._add_map(nodes)
+        layers = read_layers(first.get("layers", []))
         has_layers = bool(layers) and reader.has("layer_r2")
         self._models |= dict.fromkeys(layer.model for layer in layers)
         self._fits.append(
@@ -89,6 +94,7 @@ class ResultReader:
         first = self._use(nodes)
         name, dataset, subjects = _name(nodes)
         reader, streams = self._reader(nodes)
+        self._add_map(nodes)
         families = tuple(str(f) for f in first["families"])
         self._models |= dict.fromkeys(m for models in first.get("family_models", {}).values() for m in models)
         subsets = [tuple(str(f) for f in subset) for subset in first["subsets"]]
@@ -121,10 +127,10 @@ class ResultReader:
                 regions=_regions(nodes),
                 searches=self._searches(nodes, f"partitions/{name}/{dataset}"),
                 n_folds=len(first.get("folds", [])),
-                group={(w["quantity"], w["stream"], w["family"]): _estimate(w) for w in group.get("rows", [])},
-                group_joint={w["stream"]: _estimate(w) for w in group.get("joint", [])},
+                group={(w["quantity"], w["stream"], w["family"]): read_estimate(w) for w in group.get("rows", [])},
+                group_joint={w["stream"]: read_estimate(w) for w in group.get("joint", [])},
                 group_parts={
-                    (w["stream"], tuple(sorted(w["families"], key=lambda f: order.get(f, 99)))): _estimate(w)
+                    (w["stream"], tuple(sorted(w["families"], key=lambda f: order.get(f, 99)))): read_estimate(w)
                     for w in group.get("parts", [])
                 },
                 interval=_tell_interval(group),
@@ -134,36 +140,17 @@ class ResultReader:
 
     def add_rsa(self, nodes: Sequence[NodeInfo]) -> None:
         """Add the RSA of one name and dataset, one node per subject, and its group node."""
-        first = self._use(nodes)
-        name, dataset, subjects = _name(nodes)
-        streams = order_streams([s for info in nodes for s in info.attributes["streams"]])
-        models = tuple((str(m["model"]), str(m["family"])) for m in first["models"])
-        layers = _layers(first.get("layers", []))
-        has_layers = bool(layers) and all("layer_score" in info.arrays for info in nodes)
+        self._use(nodes)
+        name, dataset, _ = _name(nodes)
         group = self._group(nodes, "rsa-group", f"rsa/{name}", dataset)
-        self._models |= dict.fromkeys(model for model, _ in models)
-        self._rsas.append(
-            RsaSet(
-                name=name,
-                dataset=dataset,
-                subjects=subjects,
-                streams=streams,
-                models=models,
-                model_score=read_scores(self._store, nodes, "model_score", streams),
-                layers=layers if has_layers else (),
-                layer_score=read_scores(self._store, nodes, "layer_score", streams) if has_layers else None,
-                group={(w["stream"], w["model"]): _estimate(w) for w in group.get("rows", [])},
-                ceilings={
-                    w["stream"]: (number(w["lower"]), number(w["upper"]))
-                    for w in group.get("ceilings", [])
-                    if math.isfinite(number(w["lower"])) and math.isfinite(number(w["upper"]))
-                },
-                comparison=str(first.get("comparison", "")),
-                distance=str(first.get("distance", "")),
-                interval=_tell_interval(group),
-                options=first.get("options", {}),
-            )
-        )
+        pictures = self._index.get(f"pictures/{name}/{dataset}")
+        if pictures is not None and pictures.type == "rsa-pictures" and pictures.complete:
+            self._used[pictures.path] = pictures
+        else:
+            pictures = None
+        found = read_rsa(self._store, nodes, group, pictures)
+        self._models |= dict.fromkeys(model for model, _ in found.models)
+        self._rsas.append(found)
 
     def finish(self, *, truth: str | None) -> Content:
         """Return everything that was added, with the runs, systems, truths and nodes behind it."""
@@ -173,9 +160,10 @@ class ResultReader:
         datasets = list(dict.fromkeys(names))
         answers = find_answers(self._index, datasets)
         for info in answers:
-            self._use([info])
+            self._used[info.path] = info  # what it warns of stands in its own section
             if is_outdated(self._index, info):
                 self._warn(CHANGED, info.path)
+        audits = self._audits()
         families = list(dict.fromkeys(f for p in self._partitions for f in p.families))
         chosen = choose_truths(self._index, datasets, truth, store=self._store)
         self._used |= {info.path: info for info in chosen.values()}
@@ -199,6 +187,8 @@ class ResultReader:
             fits=tuple(self._fits),
             partitions=tuple(self._partitions),
             rsas=tuple(self._rsas),
+            audits=audits,
+            maps=tuple(self._maps),
             claims=tuple(read_claims(info) for info in answers if info.type == "claims"),
             accuracies=tuple(read_accuracy(info) for info in answers if info.type == "accuracy"),
             truths={d: read_truth(info, families) for d, info in chosen.items()},
@@ -208,6 +198,24 @@ class ResultReader:
             nodes=tuple(_note(info) for info in self._used.values()),
             warnings=_merge_warnings(self._warnings),
         )
+
+    def _add_map(self, nodes: Sequence[NodeInfo]) -> None:
+        found = read_map(self._store, self._index, nodes)
+        if found is not None:
+            self._maps.append(found)
+
+    def _audits(self) -> tuple[AuditSet, ...]:
+        """Return the audits of the results that were added."""
+        found = []
+        for rsa in self._rsas:
+            info = self._index.get(f"audits/{rsa.name}/{rsa.dataset}")
+            if info is None or not info.complete:
+                continue
+            audit = read_audit(info, self._index)
+            if audit is not None:
+                self._use([info])
+                found.append(audit)
+        return tuple(found)
 
     # -- arrays ----------------------------------------------------------------------------------------------------
 
@@ -272,14 +280,6 @@ def _name(nodes: Sequence[NodeInfo]) -> tuple[str, str, tuple[str, ...]]:
     return parts[0][1], parts[0][2], tuple(p[3] for p in parts)
 
 
-def _layers(rows: Iterable[Mapping[str, Any]]) -> tuple[Layer, ...]:
-    return tuple(Layer(str(w["model"]), str(w["layer"]), int(w["index"]), str(w["family"])) for w in rows)
-
-
-def _estimate(row: Mapping[str, Any]) -> Estimate:
-    return Estimate(*(number(row.get(name)) for name in ("mean", "low", "high", "p")))
-
-
 def _regions(nodes: Sequence[NodeInfo]) -> tuple[RegionRow, ...]:
     """Return the rows of ROIs of all subjects."""
     return tuple(
@@ -288,7 +288,7 @@ def _regions(nodes: Sequence[NodeInfo]) -> tuple[RegionRow, ...]:
             region=str(row["roi"]),
             quantity=str(row["quantity"]),
             family=None if row.get("family") is None else str(row["family"]),
-            estimate=_estimate(row),
+            estimate=read_estimate(row),
             n_targets=int(row.get("n_targets", 0)),
         )
         for info in nodes

@@ -254,6 +254,7 @@ def _score_and_write(
     progress: Progress,
 ) -> Mapping[str, Any]:
     from brainsim.commands.rsa_condition_scores import score_conditions
+    from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
     scores = score_conditions(found, brains, settings, options, progress=progress)
     models = [{"model": m, "family": found.layers[rows[0]]["family"]} for m, rows in found.columns.items()]
@@ -277,6 +278,11 @@ def _score_and_write(
             },
             overwrite=overwrite,
         )
+    pictures = stimulus_pictures(
+        found.rdms, brains, found.layers, scores.layer, settings.compare, n_stimuli=int(options["n_stimuli"])
+    )
+    _, name, dataset = path.split("/")
+    write_pictures(store, name, dataset, key, pictures, sources=[f"{path}/{subject}" for subject in subjects])
     store.write(
         f"{path}/group",
         type="rsa-group",

@@ -18,6 +18,7 @@ from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
+    from brainsim.commands.rsa_pictures import Pictures
     from brainsim.commands.rsa_scores import GroupScores
     from brainsim.features.bands import LayerSource
     from brainsim.store import Store
@@ -156,8 +157,11 @@ def plan_movies(
     )
 
 
-def score_plan(store: Store, plan: MovieRsa, *, device: str, progress: Progress) -> list[GroupScores]:
-    """Compute all scores of a plan, one group of subjects at a time."""
+def score_plan(
+    store: Store, plan: MovieRsa, *, device: str, progress: Progress, pictures: list[Pictures] | None = None
+) -> list[GroupScores]:
+    """Compute all scores of a plan, one group of subjects at a time; `pictures` gets those of the first group."""
+    from brainsim.commands.rsa_pictures import movie_pictures
     from brainsim.commands.rsa_rdms import group_rdms
     from brainsim.commands.rsa_scores import score_group
 
@@ -167,6 +171,8 @@ def score_plan(store: Store, plan: MovieRsa, *, device: str, progress: Progress)
         result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets())
         warned = [f"{s}: {w}" for s, told in rdms.warnings.items() for w in told]
         scores.append(replace(result, notes=[*warned, *result.notes], n_voxels=rdms.n_voxels))
+        if pictures is not None and not pictures:
+            pictures.append(movie_pictures(rdms, describe_layers(plan.layers), result.layer, plan.settings.compare))
     return scores
 
 
@@ -174,6 +180,7 @@ def ensure_plan(
     store: Store, plan: MovieRsa, *, device: str, overwrite: bool, dry_run: bool, progress: Progress
 ) -> tuple[dict[str, Any], int, int]:
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
+    from brainsim.commands import rsa_pictures
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_rdms import study_caveats
@@ -186,7 +193,8 @@ def ensure_plan(
     if all(done) or dry_run:
         attributes = dict(store.info(plan.path("group")).attributes) if all(done) else {}
         return attributes, 0, len(done) if all(done) else 0
-    groups = score_plan(store, plan, device=resolve_device(device), progress=progress)
+    pictures: list[Pictures] = []
+    groups = score_plan(store, plan, device=resolve_device(device), progress=progress, pictures=pictures)
     notes = list(dict.fromkeys(note for group in groups for note in group.notes))
     if plan.protocol == "study":
         notes += study_caveats(store, plan.layers, everyone)
@@ -209,6 +217,9 @@ def ensure_plan(
         families=plan.families,
         subset_spec=plan.subset_spec,
         seed=plan.seed,
+    )
+    rsa_pictures.write_pictures(
+        store, plan.name, plan.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone]
     )
     store.write(
         plan.path("group"),

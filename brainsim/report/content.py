@@ -8,53 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of one system, and how deep it lies (0 = first tap)."""
-
-    model: str
-    name: str
-    index: int
-    family: str
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One number with its interval and its p value; NaN where one is not known."""
-
-    mean: float
-    low: float = float("nan")
-    high: float = float("nan")
-    p: float = float("nan")
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether both ends are finite."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval is known and lies on one side of zero."""
-        return self.has_interval and (self.low > 0 or self.high < 0)
-
-
-@dataclass(frozen=True)
-class RegionRow:
-    """One ROI of one subject: a quantity, and the family where it is a family's."""
-
-    subject: str
-    region: str
-    quantity: str
-    family: str | None
-    estimate: Estimate
-    n_targets: int
+from brainsim.report.content_maps import MapSet as MapSet
+from brainsim.report.content_rsa import AuditSet as AuditSet
+from brainsim.report.content_rsa import GeometrySet as GeometrySet
+from brainsim.report.content_rsa import RsaSet as RsaSet
+from brainsim.report.values import Estimate as Estimate
+from brainsim.report.values import Layer as Layer
+from brainsim.report.values import Options as Options
+from brainsim.report.values import RegionRow as RegionRow
 
 
 @dataclass(frozen=True)
@@ -92,8 +56,8 @@ class SearchNote:
     n_float64: int = 0
     n_failed: int = 0
     stopped: tuple[int, int] | None = None
-    gain: Mapping[str, Any] = field(default_factory=dict)
-    nulls: Mapping[str, Any] = field(default_factory=dict)
+    gain: Options = field(default_factory=dict)
+    nulls: Options = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +139,8 @@ class PartitionSet:
     group_parts : mapping of (stream, families) to Estimate
     interval : str
         What an interval is, as a sentence part ("95 % bootstrap interval over subjects").
+    of : str
+        "responses", means over targets; or "RDMs", one per stream, where `n_targets` says which subjects have it.
     """
 
     name: str
@@ -201,37 +167,12 @@ class PartitionSet:
     group_parts: Mapping[tuple[str, tuple[str, ...]], Estimate] = field(default_factory=dict)
     interval: str = ""
     options: Options = field(default_factory=dict)
+    of: str = "responses"
 
-
-@dataclass(frozen=True)
-class RsaSet:
-    """The representational similarity analysis `name` of one dataset, over its subjects.
-
-    Parameters
-    ----------
-    models : tuple of (model, family)
-    model_score : ndarray, (n_subjects, n_streams, n_models)
-        Score of each system, its layers combined.
-    layers : tuple of Layer
-    layer_score : ndarray or None, (n_subjects, n_streams, n_layers)
-    group : mapping of (stream, model) to Estimate
-    ceilings : mapping of stream to (lower, upper)
-    """
-
-    name: str
-    dataset: str
-    subjects: tuple[str, ...]
-    streams: tuple[str, ...]
-    models: tuple[tuple[str, str], ...]
-    model_score: np.ndarray
-    layers: tuple[Layer, ...] = ()
-    layer_score: np.ndarray | None = None
-    group: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
-    ceilings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    comparison: str = ""
-    distance: str = ""
-    interval: str = ""
-    options: Options = field(default_factory=dict)
+    @property
+    def explained(self) -> str:
+        """What is divided into parts, in words."""
+        return "the variance of responses" if self.of == "responses" else "the variance of the brain's RDMs"
 
 
 @dataclass(frozen=True)
@@ -248,6 +189,8 @@ class ClaimsSet:
         What was declared: alpha, correction, little, smallest, interval.
     readings : mapping of claim to str
         How its words were turned into a test.
+    warnings : tuple of str
+        What must be known beside the answers.
     """
 
     name: str
@@ -256,6 +199,7 @@ class ClaimsSet:
     tests: tuple[Options, ...] = ()
     rules: Options = field(default_factory=dict)
     readings: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,6 +215,8 @@ class AccuracySet:
         Per measure and stream: correlation, low, high, p, n_models, n_subjects.
     method : str
         "kendall" or "spearman".
+    warnings : tuple of str
+        What must be known beside the numbers.
     """
 
     name: str
@@ -278,6 +224,7 @@ class AccuracySet:
     rows: tuple[Options, ...]
     correlations: tuple[Options, ...]
     method: str = "kendall"
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -361,6 +308,8 @@ class Content:
     fits: tuple[FitSet, ...] = ()
     partitions: tuple[PartitionSet, ...] = ()
     rsas: tuple[RsaSet, ...] = ()
+    audits: tuple[AuditSet, ...] = ()
+    maps: tuple[MapSet, ...] = ()
     claims: tuple[ClaimsSet, ...] = ()
     accuracies: tuple[AccuracySet, ...] = ()
     truths: Mapping[str, Truth] = field(default_factory=dict)

@@ -44,7 +44,14 @@ def write_summary(content: Content) -> tuple[str, ...]:
         sentences += told
     if not content.partitions:
         sentences += [_tell_fit(fit) for fit in content.fits]
-    sentences += [_tell_rsa(rsa) for rsa in content.rsas]
+    for rsa in content.rsas:
+        told_rsa = _tell_rsa(rsa)
+        which = (
+            f" ({rsa.name}, {rsa.comparison or 'score'})"
+            if len(content.rsas) > 1
+            else f" ({rsa.comparison or 'score'})"
+        )
+        sentences += [f"By representational similarity{which}, the closest system is {told_rsa}."] * bool(told_rsa)
     return tuple(s for s in sentences if s)
 
 
@@ -133,7 +140,7 @@ def _tell_recovery(p: PartitionSet, truth: Truth) -> list[str]:
         above = sum(e.low > 0 for e in estimates)
         below = sum(e.high < 0 for e in estimates)
         text += f" Where nothing was planted, {above} of {count(len(null), 'interval')} lie above zero"
-        text += f" and {below} below (lowest mean {min(e.mean for e in estimates):.4f})."
+        text += f" and {below} below (lowest mean {format_cell(min(e.mean for e in estimates), 4)})."
     return [text]
 
 
@@ -157,6 +164,7 @@ def list_systems(fit: FitSet) -> str:
 
 
 def _tell_rsa(rsa: RsaSet) -> str:
+    """Return the system that is most like each stream, as the end of a sentence."""
     best = []
     for s, stream in enumerate(rsa.streams):
         scores = {
@@ -167,6 +175,4 @@ def _tell_rsa(rsa: RsaSet) -> str:
         if scores:
             top = max(scores, key=scores.__getitem__)
             best.append(f"{top} in {stream} ({format_cell(scores[top])})")
-    if not best:
-        return ""
-    return f"By representational similarity ({rsa.comparison or 'score'}), the closest system is {join_words(best)}."
+    return join_words(best)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
+from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RunQuality
+from brainsim.report.methods_rsa import describe_accuracy, describe_audit, describe_claims, describe_similarity
 from brainsim.report.references import REFERENCES, Reference, cite
 from brainsim.report.statistics import describe_statistics
 from brainsim.report.words import count, join_words, sentence
@@ -58,9 +59,15 @@ def write_methods(content: Content) -> Methods:
     for heading, text, references in describe_statistics([*content.fits, *content.partitions]):
         paragraphs.append(Method(heading, text))
         used += references
-    for rsa in content.rsas:
-        paragraphs.append(_describe_rsa(rsa))
-        used += ["kriegeskorte2008", "nili2014"]
+    answered = [
+        *describe_similarity(content.rsas),
+        *map(describe_audit, content.audits),
+        *map(describe_claims, content.claims),
+        *map(describe_accuracy, content.accuracies),
+    ]
+    for heading, text, references in answered:
+        paragraphs.append(Method(heading, text))
+        used += references
     for truth in content.truths.values():
         if truth.description:
             paragraphs.append(Method(f"Planted truth of {truth.dataset}", sentence(truth.description)))
@@ -292,32 +299,6 @@ def _describe_pool(options: Options) -> list[str]:
             f"A family entered a target's model only if it raised the validation R² by {z:g}² (1 − R²) / n (n TRs)"
         )
     return sentences
-
-
-def _describe_rsa(rsa: RsaSet) -> Method:
-    options = rsa.options
-    lag = options.get("min_lag_s")
-    rows = "stimuli" if "n_stimuli" in options else "TRs"
-    sentences = [
-        f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of {rows} by "
-        f"{rsa.distance or 'correlation'} distance, on both sides; "
-        f"model and brain compared by {rsa.comparison or 'Spearman'} correlation",
-    ]
-    if isinstance(lag, int | float) and lag > 0:
-        sentences.append(f"Pairs of TRs closer than {lag:g} s were left out (autocorrelation)")
-    if options.get("lag_means") == "removed":
-        sentences.append("From every pair of TRs the mean of all pairs of its run and lag was taken away")
-    fitted = "stimuli" if "n_stimuli" in options else options.get("cv", "runs")
-    method = "ridge regression" if options.get("combine") == "ridge" else "non-negative least squares"
-    how = " one by one, and averaged" if options.get("weights") == "averaged" else ""
-    sentences.append(f"Layers of a system were combined by {method}, fitted on the other {fitted}{how}")
-    if rsa.ceilings:
-        sentences.append(
-            f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}"
-        )
-    if rsa.group and rsa.interval:
-        sentences.append(f"Intervals: {rsa.interval}")
-    return Method(f"Representational similarity: {rsa.name}", " ".join(map(sentence, sentences)))
 
 
 def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

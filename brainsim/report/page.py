@@ -1,4 +1,4 @@
-"""Turn a page's content into files: one self-contained HTML page, its tables as TSV and its figures as SVG."""
+"""Turn a page's content into files: one self-contained HTML page or PDF, tables as TSV, figures as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,31 @@ from brainsim.report.content import Content
 from brainsim.report.figures.canvas import Drawing
 from brainsim.report.headline import write_summary, write_title
 from brainsim.report.methods import flatten_options, write_methods
+from brainsim.report.paper import check_pdf, write_pdf
 from brainsim.report.references import find_link, to_bibtex
-from brainsim.report.sections import Section, build_sections
+from brainsim.report.section import Section
+from brainsim.report.sections import build_sections
 from brainsim.report.tables import Table
 
+FORMATS = ("html", "pdf", "tsv", "png")
 MANIFEST = "files.json"  # what an earlier report wrote here, so that its tables do not stay beside new ones
+
+# Longer tables stay files beside the page: inside it, it would take seconds to open.
+MAX_INLINE = 400_000
 
 
 @dataclass(frozen=True)
 class WrittenPage:
-    """Where a page lies and what it holds."""
+    """Where a page lies and what it holds.
+
+    Parameters
+    ----------
+    page : Path
+        The page; the PDF, or the folder, where no page was asked for.
+    tables, figures : tuple of Path
+    sections : tuple of str
+        Titles.
+    """
 
     page: Path
     tables: tuple[Path, ...]
@@ -37,19 +52,24 @@ class WrittenPage:
     sections: tuple[str, ...]
 
 
-def write_page(content: Content, out: Path) -> WrittenPage:
-    """Write `out/index.html`, `out/tables/*.tsv` and `out/figures/*.svg`.
+def write_page(content: Content, out: Path, *, formats: Sequence[str] = ("html",)) -> WrittenPage:
+    """Write what was asked for: a page, a PDF, tables, pictures.
 
     Parameters
     ----------
     content : Content
     out : Path
         Folder; made if it is not there. Files of an earlier page in it are replaced or removed; others are left alone.
+    formats : sequence of str
+        Of `FORMATS`: html (`index.html`, `tables/*.tsv`, `figures/*.svg`), pdf (`report.pdf` and the tables), tsv
+        (`tables/*.tsv`), png (`figures/*.png` and the tables).
 
     Raises
     ------
     InvalidValueError
         Where there is nothing to tell, or `out` is a file.
+    MissingDependencyError
+        Where there is nothing to make a PDF with.
     """
     if not (content.fits or content.partitions or content.rsas):
         raise InvalidValueError(
@@ -60,20 +80,28 @@ def write_page(content: Content, out: Path) -> WrittenPage:
         raise InvalidValueError(
             f"--out is {out}, which is a file; a folder is wanted.", hint="brainsim report --out FOLDER"
         )
+    if "pdf" in formats:
+        check_pdf()
     sections = build_sections(content)
-    files = {"index.html": render_page(content, sections)}
-    for section in sections:
-        for block in section.blocks:
-            table = block.table if isinstance(block, Drawing) else block
-            files[f"tables/{block.key}.tsv"] = table.to_tsv()
-            if isinstance(block, Drawing):
-                files[f"figures/{block.key}.svg"] = block.svg
+    drawings = [block for section in sections for block in section.blocks if isinstance(block, Drawing)]
+    blocks = [block for section in sections for block in section.blocks]
+    page = render_page(content, sections) if {"html", "pdf"} & set(formats) else ""
+    files: dict[str, str | bytes] = {}
+    if "html" in formats:
+        files["index.html"] = page
+        files |= {f"figures/{d.key}.svg": d.svg for d in drawings}
+    if "pdf" in formats:
+        files["report.pdf"] = write_pdf(page)
+    if "png" in formats:
+        files |= {f"figures/{d.key}.png": d.to_png() for d in drawings}
+    files |= {f"tables/{b.key}.tsv": (b.table if isinstance(b, Drawing) else b).to_tsv() for b in blocks}
     _write_files(out, files)
     paths = [out / name for name in files]
+    first = next((out / name for name in ("index.html", "report.pdf") if name in files), out)
     return WrittenPage(
-        page=out / "index.html",
+        page=first,
         tables=tuple(p for p in paths if p.suffix == ".tsv"),
-        figures=tuple(p for p in paths if p.suffix == ".svg"),
+        figures=tuple(p for p in paths if p.suffix in (".svg", ".png")),
         sections=tuple(s.title for s in sections),
     )
 
@@ -88,6 +116,7 @@ def render_page(content: Content, sections: tuple[Section, ...]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_link"] = data_link
+    environment.filters["table_link"] = link_table
     environment.filters["inline_svg"] = lambda svg: Markup(svg)  # our own renderer's; it escapes every text it draws
     environment.filters["keep"] = keep_together
     environment.filters["bytes"] = format_bytes
@@ -124,6 +153,15 @@ def data_link(text: str, mime: str) -> str:
     return f"data:{mime};charset=utf-8,{urllib.parse.quote(text, safe='')}"
 
 
+def link_table(block: Drawing | Table) -> str:
+    """Return where a block's numbers are saved from: the page itself, or the file beside it where they are many."""
+    table = block.table if isinstance(block, Drawing) else block
+    text = table.to_tsv()
+    if len(text) > MAX_INLINE:
+        return f"tables/{block.key}.tsv"
+    return data_link(text, "text/tab-separated-values")
+
+
 def _number_blocks(sections: tuple[Section, ...]) -> dict[str, str]:
     """Return "Figure 1", "Table 1", … by key."""
     numbers: dict[str, str] = {}
@@ -149,15 +187,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_files(out: Path, files: Mapping[str, str]) -> None:
+def _write_files(out: Path, files: Mapping[str, str | bytes]) -> None:
     manifest = out / MANIFEST
     earlier = json.loads(manifest.read_text()) if manifest.is_file() else []
     for name in earlier:
-        if name not in files and name.startswith(("tables/", "figures/")) and ".." not in name:
+        ours = name in ("index.html", "report.pdf") or name.startswith(("tables/", "figures/"))
+        if name not in files and ours and ".." not in name:
             (out / name).unlink(missing_ok=True)
-    for folder in ("tables", "figures"):
+    for folder in {name.rpartition("/")[0] for name in files}:
         (out / folder).mkdir(parents=True, exist_ok=True)
     for name, text in {**files, MANIFEST: json.dumps(sorted(files), indent=0)}.items():
         part = out / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text.encode() if isinstance(text, str) else text)
         part.replace(out / name)

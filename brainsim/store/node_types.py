@@ -138,6 +138,12 @@ for _row in (
         ("layer_score", "model_score"),
     ),
     NodeType("rsa-group", "rsa/{name}/{dataset}/group"),
+    NodeType(
+        "rsa-pictures",
+        "pictures/{name}/{dataset}",
+        {"picture": ("rdm", "pixel", "pixel_other"), "similarity": ("item", "item_other")},
+        ("picture", "similarity"),
+    ),
     NodeType("rsa-audit", "audits/{name}/{dataset}"),
     NodeType("truth", "truth/{dataset}"),
     NodeType("work", "work/{digest16}", {"reason": _TARGETS, "at_edge": _TARGETS}, ("reason", "at_edge")),

@@ -98,7 +98,7 @@ def write_store(
                         "run": label,
                         "subject": subject,
                         "dataset": "toy",
-                        "cleaning": "zscore",
+                        "cleaning": {"standardize": "zscore"},
                         "qc": {},
                     },
                 )

@@ -86,6 +86,7 @@ def draw_grouped_bars(bars: Bars, *, panel_height_in: float = 2.15, legend_colum
         n_columns=1,
         width_in=FULL_WIDTH_IN if len(bars.streams) > 1 or len(bars.items) > 12 else NARROW_WIDTH_IN,
         panel_height_in=panel_height_in,
+        left_in=0.72,  # room for "−0.010"
         top_in=0.14,
         bottom_in=0.46,
         gap_in=(0.5, 0.56),

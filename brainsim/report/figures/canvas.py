@@ -8,12 +8,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,6 +23,8 @@ from matplotlib.patches import Patch
 from brainsim.report.palette import INK
 from brainsim.report.tables import Table
 
+PNG_DPI = 300
+IMAGE_DPI = 200  # of what is drawn as pixels inside an SVG: pictures of RDMs, maps
 FULL_WIDTH_IN = 7.2  # two columns of a journal page (183 mm)
 
 STYLE: dict[str, Any] = {
@@ -75,6 +78,8 @@ class Drawing:
         Every number that is drawn.
     width_in : float
         Natural width in inches.
+    figure : Figure
+        What `svg` was made from, for other formats.
     """
 
     key: str
@@ -84,6 +89,17 @@ class Drawing:
     svg: str
     table: Table
     width_in: float
+    figure: Figure = field(repr=False, compare=False)
+
+    def to_png(self) -> bytes:
+        """Return the figure as PNG, for slides and manuscripts that take no SVG."""
+        buffer = io.BytesIO()
+        with drawing_style():
+            self.figure.set_dpi(PNG_DPI)
+            FigureCanvasAgg(self.figure).print_png(  # type: ignore[no-untyped-call]  # not typed there
+                buffer, metadata={"Software": None}
+            )
+        return buffer.getvalue()
 
 
 @contextmanager
@@ -212,12 +228,15 @@ def subject_handle(n: int) -> Line2D:
 
 def finish(figure: Figure, key: str, *, title: str, caption: str, alt: str, table: Table) -> Drawing:
     """Render a figure and put its words and numbers beside it."""
-    return Drawing(key, title, caption, alt, render(figure, key, alt), table, float(figure.get_size_inches()[0]))
+    return Drawing(
+        key, title, caption, alt, render(figure, key, alt), table, float(figure.get_size_inches()[0]), figure
+    )
 
 
 def render(figure: Figure, key: str, alt: str) -> str:
     """Return the figure as one SVG element whose ids start with `key`, so that many fit in one page."""
     buffer = io.StringIO()
+    figure.set_dpi(IMAGE_DPI)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]  # not typed there
     svg = buffer.getvalue()

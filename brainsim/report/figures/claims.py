@@ -15,7 +15,7 @@ LEAST_SHOWN = 0.001
 def tell_declaration(c: ClaimsSet) -> tuple[str, ...]:
     """Return what was declared before the data were looked at, and how words of claims were read."""
     rules = c.rules
-    points = []
+    points = list(c.warnings)
     if rules:
         shares = ", ".join(
             f"{measure}: little is below {share:g} of what can be reached, the smallest effect of interest is "

@@ -58,6 +58,12 @@ def n_text(n_subjects: int, n_targets: int) -> str:
     return f"n = {n_subjects}; {n_targets:,} targets"
 
 
+def tell_n(partition: PartitionSet, stream: str) -> str:
+    """Return a stream's counts as a short line: subjects, and targets where values are means over them."""
+    n_subjects, n_targets = stream_n(partition, stream)
+    return f"n = {n_subjects}" if partition.of == "RDMs" else n_text(n_subjects, n_targets)
+
+
 def or_zero(value: float) -> float:
     """Return the value, 0 where it is not finite."""
     return value if math.isfinite(value) else 0.0

@@ -15,10 +15,10 @@ from brainsim.report.figures.estimates import (
     QUANTITIES,
     family_estimate,
     joint_estimate,
-    n_text,
     or_low,
     stream_n,
     subject_values,
+    tell_n,
 )
 from brainsim.report.palette import INK, MARKERS, colour_families, order_families
 from brainsim.report.reduce import FDR_LEVEL, over_subjects
@@ -34,6 +34,7 @@ WHAT = {
     "product": "Product measure of each family: its share of the joint model's R². It is not unique variance: families "
     "that resemble one another divide what they share as the penalty divides their weights",
 }
+MEAN_OF_TARGETS = "; mean over the stream's targets"
 JOINT = "all families"  # the last bar of each stream where families are shown alone
 JOINT_COLOUR = "#2B2F36"
 
@@ -77,13 +78,13 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
             where="tsv" if shares is None else "both",
         ),
         Column("n_subjects", "Subjects"),
-        Column("n_targets", "Targets"),
+        Column("n_targets", "Targets", where="none" if partition.of == "RDMs" else "both"),
         *(Column(f"subject_{name}", where="tsv") for name in partition.subjects if values is not None),
     )
     note = {
         "unique": "Unique R² is a difference of cross-validated R² (no unit)",
         "alone": "R² is cross-validated (no unit)",
-    }.get(quantity, "No unit") + "; targets are counted over all subjects."
+    }.get(quantity, "No unit") + ("." if partition.of == "RDMs" else "; targets are counted over all subjects.")
     if partition.interval and partition.group:
         note += f" [low, high]: {partition.interval}."
     if has_p:
@@ -118,23 +119,24 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         estimates=estimates,
         subjects=subjects,
         y_label=QUANTITIES[quantity][1],
-        notes={s: n_text(*stream_n(partition, s)) for s in partition.streams},
+        notes={s: tell_n(partition, s) for s in partition.streams},
         truth={c: planted[c] for c in cells if c in planted},
     )
-    name = QUANTITIES[quantity][0]
+    name, of_rdms = QUANTITIES[quantity][0], partition.of == "RDMs"
     best = max(cells, key=lambda c: or_low(bars.estimates[c].mean))
     alt = (
         f"Grouped bars for {len(families)} families in {len(partition.streams)} streams: {name.lower()}. "
         f"Largest: {best[1]} in {best[0]}, {format_cell(bars.estimates[best].mean)}."
     )
     caption = (
-        f"{WHAT[quantity]}; mean over the stream's targets. "
+        f"{'Of held-out RDMs. ' * of_rdms}{WHAT[quantity]}{'' if of_rdms else MEAN_OF_TARGETS}. "
         f"Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")
-        + ". No unit; n of subjects and targets (all subjects) below each stream."
+        + f". No unit; n of subjects{'' if of_rdms else ' and targets (all subjects)'} below each stream."
     )
     title = "Each family alone, and all together" if quantity == "alone" else f"{name} by stream and family"
+    title = f"Variance of RDMs: {title[0].lower()}{title[1:]}" if of_rdms else title
     table = tabulate_families(partition, truth, quantity, key=key)
     return finish(draw_grouped_bars(bars), key, title=title, caption=caption, alt=alt, table=table)
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from brainsim.report.content import PartitionSet, Truth
 from brainsim.report.figures.canvas import Drawing, draw_base, draw_interval, draw_subjects, draw_truth, finish, panels
-from brainsim.report.figures.estimates import n_text, or_zero, stream_n
+from brainsim.report.figures.estimates import or_zero, tell_n
 from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.reduce import estimate_of
 from brainsim.report.tables import Cell, Column, Table
@@ -53,7 +53,7 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
             planted = truth.parts.get((stream, part), float("nan")) if truth else float("nan")
             draw_truth(axis, x, planted, width=0.62)
         axis.set(ylabel="R²", xlim=(-0.6, len(chosen) - 0.4), xticks=[])
-        axis.set_title(f"{stream}  ({n_text(*stream_n(partition, stream))})")
+        axis.set_title(f"{stream}  ({tell_n(partition, stream)})")
     width, height = figure.get_size_inches()
     matrix = figure.add_axes((1.25 / width, 0.08 / height, (width - 1.37) / width, matrix_in / height))
     _draw_matrix(matrix, families, chosen, colours)
@@ -71,7 +71,7 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
     largest = max(map(len, partition.parts))
     is_complete = largest == len(families)
     caption = (
-        "Parts of the explained variance: each column is what exactly the marked families share (one mark: unique). "
+        f"Parts of {partition.explained}: each column is what exactly the marked families share (one mark: unique). "
         f"The {len(chosen)} of {len(partition.parts)} parts that are largest in any stream"
         + (f"; the other {left_out} are in the TSV" if left_out else "")
         + f". Dots: n = {count(len(partition.subjects), 'subject')}"

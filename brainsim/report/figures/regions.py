@@ -78,6 +78,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
     handles = _handles(rows, len(subjects))
     row_in = 0.17 if len(subjects) == 1 else 0.25
     n_columns = 4 if len(names) in (4, 8) else min(len(names), PANELS_PER_ROW)
+    legend_columns = len(handles) if n_columns > 1 else 2
     figure, axes = panels(
         len(names),
         n_columns=n_columns,
@@ -86,7 +87,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
         left_in=min(0.35 + 0.062 * longest, 2.0),
         gap_in=(0.25, 0.66),
         bottom_in=0.46,
-        legend_in=legend_height_in(len(handles), len(handles)),
+        legend_in=legend_height_in(len(handles), legend_columns),
         share_y=True,
     )
     for i, (axis, name) in enumerate(zip(axes, names, strict=True)):
@@ -98,7 +99,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
     _share_scale([axis for axis, name in zip(axes, names, strict=True) if name != JOINT])
     axes[0].set_yticks(range(len(regions)), regions)
     axes[0].set_ylim(len(regions) - 0.4, -0.6)
-    draw_legend(figure, handles, n_columns=len(handles))
+    draw_legend(figure, handles, n_columns=legend_columns)
     n_above = sum(row.estimate.low > 0 for row in rows)
     n_known = sum(row.estimate.has_interval for row in rows)
     caption = (
