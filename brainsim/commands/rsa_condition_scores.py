@@ -206,10 +206,10 @@ def _fold_row(values: np.ndarray) -> dict[str, Any]:
     from brainsim.stats.sign_flip import sign_flip_p
     from brainsim.stats.significance import crossed_p
 
-    p = crossed_p(values)
+    p = crossed_p(values, cross_validated=True)
     flips = float(sign_flip_p(values.mean(axis=1))) if len(values) > 1 else np.nan
     return {
-        **crossed_row(values),
+        **crossed_row(values, cross_validated=True),
         "p": p if np.isfinite(p) else None,
         "p_subjects": flips if np.isfinite(flips) else None,
     }

@@ -176,7 +176,7 @@ def ensure_plan(
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
-    from brainsim.commands.rsa_rdms import study_caveats
+    from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
 
     everyone = [s for group in plan.groups for s in group.subjects]
     key = plan.key()
@@ -192,6 +192,8 @@ def ensure_plan(
         notes += study_caveats(store, plan.layers, everyone)
     elif plan.settings.lag_means == "kept" and plan.settings.pairs != "between-run":
         notes.append("What depends on the time between TRs alone was kept: unrelated slow series score high by it.")
+    elif plan.settings.pairs != "between-run":
+        notes += drift_caveats(everyone)
     if plan.settings.cv == "subjects":
         notes.append(
             "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "

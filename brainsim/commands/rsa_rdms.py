@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +251,19 @@ def by_protocol(nodes: Sequence[NodeInfo], protocol: str) -> list[NodeInfo]:
         node
         for node in nodes
         if protocol not in there[node.attributes["model"]] or node.attributes.get("protocol", "") == protocol
+    ]
+
+
+def drift_caveats(subjects: Sequence[Subject]) -> list[str]:
+    """Return what to know where BOLD keeps its slow drifts."""
+    runs = [node for subject in subjects for node in subject.bold]
+    cleaning = [node.attributes.get("cleaning") for node in runs]
+    n_slow = sum(isinstance(told, Mapping) and not (told.get("high_pass_s") or told.get("detrend")) for told in cleaning)
+    if not n_slow:
+        return []
+    return [
+        f"{n_slow} of {len(runs)} runs of BOLD were not high-pass filtered (ingest --high-pass-s): what is slow is alike "
+        "by its place in the run, and very slow features score too high."
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from brainsim.core.errors import InvalidValueError
 from brainsim.rsa.compare import spearman
-from brainsim.stats.intervals import crossed_interval
+from brainsim.stats.intervals import crossed_interval, crossed_spread
 from brainsim.stats.sign_flip import sign_flip_p
 from brainsim.stats.significance import compare_rows, crossed_p, score_rows
 from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, draw_pairs
@@ -28,6 +28,33 @@ def test_crossed_test_holds_its_level_where_subjects_share_a_movie_and_flips_ove
         flips.append(sign_flip_p(values.mean(axis=1)) <= 0.05)
     assert 0.02 <= np.mean(crossed) <= 0.08
     assert np.mean(flips) > 0.15
+
+
+@pytest.mark.parametrize("n_layers", [2, 6])
+def test_scores_of_models_fitted_on_the_other_runs_need_their_own_error(
+    rng: np.random.Generator, n_layers: int
+) -> None:
+    """What a run says about each layer is noise; a model takes the layers that did well in the other runs."""
+    plain, corrected = [], []
+    for _ in range(400):
+        K = rng.standard_normal((1, 8, n_layers)) + 0.3 * rng.standard_normal((6, 8, n_layers))
+        weights = np.clip(K.sum(axis=1, keepdims=True) - K, 0, None)  # (n_subjects, n_runs, n_layers), of other runs
+        norm = np.linalg.norm(weights, axis=2)
+        values = np.where(norm > 0, (K * weights).sum(axis=2) / np.where(norm > 0, norm, 1), 0)
+        plain.append(crossed_p(values) <= 0.05)
+        corrected.append(crossed_p(values, cross_validated=True) <= 0.05)
+    assert np.mean(plain) > 0.06
+    assert 0.005 <= np.mean(corrected) <= 0.065
+
+
+def test_the_error_of_cross_validated_scores_is_nadeau_and_bengios(rng: np.random.Generator) -> None:
+    values = rng.standard_normal((1, 8))
+    _, error, freedom = crossed_spread(values, cross_validated=True)
+    # One subject: s² (1 / n_folds + n_test / n_train).
+    assert error**2 == pytest.approx(values.var(ddof=1) * (1 / 8 + 1 / 7))
+    assert freedom == 7
+    wide, narrow = (crossed_interval(rng.standard_normal((5, 6)) + 1, cross_validated=c) for c in (True, False))
+    assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_p_and_interval_agree(rng: np.random.Generator) -> None:
