@@ -35,6 +35,7 @@ def group_tables(
     models: Sequence[Mapping[str, str]],
     families: Mapping[str, Sequence[str]],
     subset_spec: str,
+    joint_sets: Sequence[Sequence[str]],
     seed: int,
 ) -> dict[str, Any]:
     """Return every table of a group node.
@@ -49,6 +50,8 @@ def group_tables(
         Models of each family.
     subset_spec : str
         Which subsets of families were scored.
+    joint_sets : sequence of sequence of str
+        Models whose similarity together was scored.
     """
     from brainsim.stats.intervals import crossed_row
     from brainsim.stats.significance import compare_rows, score_rows
@@ -56,11 +59,14 @@ def group_tables(
     streams = list(dict.fromkeys(stream for group in groups for _, stream in group.targets))
     tested: list[np.ndarray] = []
     heads: list[dict[str, Any]] = []
-    layer_rows, best_rows, compared, together, ceilings = [], [], [], [], []
+    layer_rows, best_rows, compared, together, joint, ceilings = [], [], [], [], [], []
     names = [m["model"] for m in models]
     # Layers are combined with weights from the other runs; one layer alone has a weight, but nothing to choose.
     n_layers = Counter(layer["model"] for layer in layers)
     combined = [n_layers[name] > 1 for name in names]
+    # With one block of pairs nothing could be combined.
+    has_joint = all(group.joint is not None for group in groups)
+    joint_sets = joint_sets if has_joint else ()
     for stream in streams:
         scores = stack_subjects(groups, "model", stream)  # (n_models, n_subjects, n_blocks)
         heads += [{"stream": stream, **model} for model in models]
@@ -73,6 +79,8 @@ def group_tables(
             best_rows.append({"stream": stream, **model, **crossed_row(values, cross_validated=True)})
         joint_scores = stack_subjects(groups, "together", stream)
         together.append({"stream": stream, **crossed_row(joint_scores, cross_validated=True)})
+        for members, values in zip(joint_sets, stack_subjects(groups, "joint", stream) if has_joint else [], strict=True):
+            joint.append({"stream": stream, "models": list(members), **crossed_row(values, cross_validated=True)})
         ceilings += _ceiling(groups, stream)
     # One family of tests: all systems in all streams.
     n_blocks = min(scores.shape[-1] for scores in tested)
@@ -91,6 +99,7 @@ def group_tables(
         "layers": layer_rows,
         "best_layers": best_rows,
         "together": together,
+        "joint_similarity": joint,
         "comparisons": _q_over_all(compared),
         "ceilings": ceilings,
         "interval": INTERVAL,

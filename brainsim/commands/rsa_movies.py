@@ -13,7 +13,7 @@ import numpy as np
 from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import RsaSettings, resolve_settings
+from brainsim.commands.rsa_options import VERSION, RsaSettings, resolve_settings
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
 
@@ -83,6 +83,15 @@ class MovieRsa:
             for mask in subset_plan(len(own), self.subset_spec).masks
         ]
 
+    def joint_sets(self) -> list[list[str]]:
+        """Return all models together, and without those of one family in turn; none without a second family."""
+        if self.settings.method == "none" or len(self.families) < 2:
+            return []
+        return [
+            [model for family, members in self.families.items() if family != left_out for model in members]
+            for left_out in (None, *self.families)
+        ]
+
     def path(self, subject: str) -> str:
         """Return the node of a subject, or of the group."""
         return f"rsa/{self.name}/{self.dataset}/{subject}"
@@ -103,6 +112,7 @@ class MovieRsa:
         """Return everything that makes the results; ceilings need all subjects, so they are made together."""
         return {
             "kind": "rsa",
+            "version": VERSION,
             "options": self.options(),
             "features": [list(layer.digests) for layer in self.layers],
             "data": {s.name: s.digests for group in self.groups for s in group.subjects},
@@ -164,7 +174,8 @@ def score_plan(store: Store, plan: MovieRsa, *, device: str, progress: Progress)
     scores = []
     for group in plan.groups:
         rdms = group_rdms(store, group, plan.layers, plan.settings, device=device, progress=progress)
-        result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets())
+        joint = [np.concatenate([plan.columns[m] for m in models]) for models in plan.joint_sets()]
+        result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets(), joint=joint)
         warned = [f"{s}: {w}" for s, told in rdms.warnings.items() for w in told]
         scores.append(replace(result, notes=[*warned, *result.notes], n_voxels=rdms.n_voxels))
     return scores
@@ -210,6 +221,7 @@ def ensure_plan(
         models=plan.models,
         families=plan.families,
         subset_spec=plan.subset_spec,
+        joint_sets=plan.joint_sets(),
         seed=plan.seed,
     )
     store.write(
@@ -259,6 +271,8 @@ def _write_subject(
             arrays[name] = values[:, :, rows].mean(axis=-1)
     if group.subset_r2 is not None:
         arrays["subset_r2_folds"] = group.subset_r2[:, rows]
+    if group.joint is not None:
+        arrays["joint_score_folds"] = group.joint[:, rows]
     store.write(
         plan.path(subject),
         type="rsa",
@@ -270,6 +284,7 @@ def _write_subject(
             "families": {f: list(m) for f, m in plan.families.items()},
             "streams": streams,
             "folds": list(group.blocks),
+            "joint_sets": plan.joint_sets(),
             "comparison": plan.settings.compare,
             "distance": plan.settings.distance,
             "n_targets": {stream: group.n_voxels[subject, stream] for stream in streams},

@@ -8,6 +8,9 @@ from typing import Any
 from brainsim.core.checks import check_choice, check_number
 from brainsim.core.errors import InvalidValueError
 
+# Of what results hold and how it is made: results of another version are made anew.
+VERSION = 2
+
 PROTOCOLS = ("default", "study", "both")
 METHODS = ("auto", "partition", "residual", "none")
 PAIRS = ("within-run", "between-run", "all")
