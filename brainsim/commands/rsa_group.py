@@ -71,7 +71,9 @@ def group_tables(
         scores = stack_subjects(groups, "model", stream)  # (n_models, n_subjects, n_blocks)
         heads += [{"stream": stream, **model} for model in models]
         tested.append(scores)
-        compared += [{"stream": stream, **row} for row in compare_rows(scores, names, cross_validated=combined, seed=seed)]
+        compared += [
+            {"stream": stream, **row} for row in compare_rows(scores, names, cross_validated=combined, seed=seed)
+        ]
         for layer, values in zip(layers, stack_subjects(groups, "layer", stream), strict=True):
             row = {k: layer[k] for k in ("model", "layer", "index")}
             layer_rows.append({"stream": stream, **row, **crossed_row(values)})
@@ -79,7 +81,9 @@ def group_tables(
             best_rows.append({"stream": stream, **model, **crossed_row(values, cross_validated=True)})
         joint_scores = stack_subjects(groups, "together", stream)
         together.append({"stream": stream, **crossed_row(joint_scores, cross_validated=True)})
-        for members, values in zip(joint_sets, stack_subjects(groups, "joint", stream) if has_joint else [], strict=True):
+        for members, values in zip(
+            joint_sets, stack_subjects(groups, "joint", stream) if has_joint else [], strict=True
+        ):
             joint.append({"stream": stream, "models": list(members), **crossed_row(values, cross_validated=True)})
         ceilings += _ceiling(groups, stream)
     # One family of tests: all systems in all streams.
@@ -104,7 +108,11 @@ def group_tables(
         "ceilings": ceilings,
         "interval": INTERVAL,
         **_tables_between(groups, streams, names),
-        **(_family_tables(groups, streams, families, subset_spec) if groups[0].subset_r2 is not None else {}),
+        **(
+            family_tables({s: stack_subjects(groups, "subset_r2", s) for s in streams}, families, subset_spec)
+            if groups[0].subset_r2 is not None
+            else {}
+        ),
     }
 
 
@@ -148,10 +156,20 @@ def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names
     return tables
 
 
-def _family_tables(
-    groups: Sequence[GroupScores], streams: Sequence[str], families: Mapping[str, Sequence[str]], spec: str
+def family_tables(
+    scores_of: Mapping[str, np.ndarray], families: Mapping[str, Sequence[str]], spec: str
 ) -> dict[str, Any]:
-    """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition."""
+    """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition.
+
+    Parameters
+    ----------
+    scores_of : mapping of str to ndarray, (n_subsets, n_subjects, n_folds)
+        Stream -> R² of each subset of families, in the order of `subset_plan`.
+    families : mapping of str to sequence of str
+        Models of each family.
+    spec : str
+        Which subsets.
+    """
     from brainsim.stats.intervals import crossed_row
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
@@ -159,8 +177,7 @@ def _family_tables(
     names = list(families)
     plan = subset_plan(len(names), spec)
     unique, shared, joint = [], [], []
-    for stream in streams:
-        scores = stack_subjects(groups, "subset_r2", stream)  # (n_subsets, n_subjects, n_blocks)
+    for stream, scores in scores_of.items():
         joint.append({"stream": stream, **fitted_row(scores[-1])})
         if plan.has_unique:
             for family, values in zip(names, unique_parts(scores, plan), strict=True):

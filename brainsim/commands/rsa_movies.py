@@ -14,7 +14,6 @@ from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_b
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
 from brainsim.commands.rsa_options import VERSION, RsaSettings, resolve_settings
-from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -138,12 +137,6 @@ def plan_movies(
     from brainsim.variance.lattice import subset_plan
 
     groups = group_by_timing(find_subjects(store, dataset, subjects))
-    betas = [subject.name for group in groups for subject in group.subjects if subject.has_betas]
-    if betas:
-        raise InvalidValueError(
-            f"rows of {betas[0]} are stimuli (betas); a movie's geometry models their response in time.",
-            hint="--rdms STREAM=FILE compares stimulus sets",
-        )
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
     nodes = by_protocol(store.nodes("activations", type="activations"), settings.features)
     grouped = regroup(select_layers(nodes, models=models, stimuli=stimuli), families)

@@ -1,4 +1,4 @@
-"""Turn rows of dissimilarities into ranks, and ranks into concordance: each row is sorted once, however often compared."""
+"""Turn rows of dissimilarities into ranks, and ranks into concordance; each row is sorted once."""
 
 from __future__ import annotations
 

@@ -16,9 +16,7 @@ from brainsim.stats.sign_flip import sign_flip_p
 Alternative = Literal["greater", "two-sided"]
 
 
-def crossed_p(
-    values: np.ndarray, *, alternative: Alternative = "greater", cross_validated: bool = False
-) -> float:
+def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater", cross_validated: bool = False) -> float:
     """Return the chance of so large a mean over subjects and runs, both as random effects.
 
     Subjects who saw the same movie share what is peculiar to its runs. A test over subjects alone asks about these very
@@ -104,7 +102,11 @@ def _row(values: np.ndarray, alternative: Alternative, seed: int, cross_validate
     by_subject = known.mean(axis=1) if len(known) > 1 else None
     flips = None if by_subject is None else float(sign_flip_p(by_subject, alternative=alternative, seed=seed))
     p = crossed_p(values, alternative=alternative, cross_validated=cross_validated)
-    return {**crossed_row(values, cross_validated=cross_validated), "p": p if np.isfinite(p) else None, "p_subjects": flips}
+    return {
+        **crossed_row(values, cross_validated=cross_validated),
+        "p": p if np.isfinite(p) else None,
+        "p_subjects": flips,
+    }
 
 
 def _with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
