@@ -195,6 +195,7 @@ def rsa(
         "models": models,
         "families": families,
         "subset_spec": subsets,
+        "device": device,
         "seed": seed,
         "dry_run": dry_run,
         "overwrite": overwrite,
@@ -228,6 +229,4 @@ def rsa(
         )
     from brainsim.commands.rsa_movies import compare_movies
 
-    return compare_movies(
-        name, dataset, store, protocol=protocol, words=words, subjects=subjects, device=device, **further
-    )
+    return compare_movies(name, dataset, store, protocol=protocol, words=words, subjects=subjects, **further)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,12 +54,14 @@ def compare_betas(
     families: Mapping[str, Sequence[str]] | None,
     subset_spec: str,
     n_bootstraps: int,
+    device: str,
     seed: int,
     dry_run: bool,
     overwrite: bool,
     progress: Progress,
 ) -> RsaSummary:
     """Do what `brainsim rsa` does with betas; see `brainsim.commands.rsa.rsa`."""
+    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.encoding_plan import open_for_results
     from brainsim.commands.rsa_rdms import first_showings
     from brainsim.core.checks import check_count
@@ -88,18 +90,20 @@ def compare_betas(
     options = condition_options(
         dataset, settings, layers, subset_spec, shown.layout.n_rows, n_bootstraps=n_bootstraps, seed=seed
     )
+    digests: list[Any] = [list(layer.digests) for _, layer in grouped]
     key = {
         "kind": "rsa",
         "version": VERSION,
         "options": options,
-        "features": [list(layer.digests) for _, layer in grouped],
+        "features": digests,
         "data": {subject.name: subject.digests for subject in group.subjects},
     }
 
     def make() -> ConditionData:
-        rdms = _model_rdms(opened, [layer for _, layer in grouped], shown, settings, progress)
+        where = resolve_device(device)
+        rdms = _model_rdms(opened, [layer for _, layer in grouped], shown, settings, device=where, progress=progress)
         sources = [node for _, layer in grouped for node in layer.nodes.values()]
-        found = ModelRdms(layers, rdms, key["features"], sources)
+        found = ModelRdms(layers, rdms, digests, sources)
         brains, n_targets, notes = _brain_rdms(opened, group, repeats, settings, progress)
         return ConditionData(
             found, brains, n_targets, tuple(notes), {subject.name: subject.sources for subject in group.subjects}
@@ -121,7 +125,13 @@ def compare_betas(
 
 
 def _model_rdms(
-    store: Store, layers: Sequence[LayerSource], shown: SubjectGroup, settings: RsaSettings, progress: Progress
+    store: Store,
+    layers: Sequence[LayerSource],
+    shown: SubjectGroup,
+    settings: RsaSettings,
+    *,
+    device: str,
+    progress: Progress,
 ) -> np.ndarray:
     """Return the RDM of each layer over all stimuli, float64 (n_layers, n_pairs): clips averaged, nothing convolved."""
     from brainsim.commands.kernels import clip_averages
@@ -146,7 +156,7 @@ def _model_rdms(
     rdms = np.empty((len(layers), n_rows * (n_rows - 1) // 2))
     with progress.task("model RDMs", total=len(layers), unit="layers") as task:
         for row, layer in enumerate(layers):
-            gram, sums = gram_of_blocks(features(layer), n_rows)
+            gram, sums = gram_of_blocks(features(layer), n_rows, device=device)
             square = square_rdm(gram, sums, layer.n_features, distance=distance, name=layer.name, rows="stimuli")
             rdms[row] = upper(square)
             task.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError, UnknownNameError
-from brainsim.core.provenance import digest
 
 if TYPE_CHECKING:
     from brainsim.features.bands import LayerSource
@@ -75,6 +75,7 @@ def model_rdms_of(
     distance: str,
     n_stimuli: int,
     families: Mapping[str, Sequence[str]] | None = None,
+    device: str = "cpu",
 ) -> ModelRdms:
     """Return the RDMs of stored models, then those of files; with families, of their models alone.
 
@@ -98,7 +99,7 @@ def model_rdms_of(
             )
         for layer in _stored_layers(nodes, models, conditions):
             layers.append({"model": layer.model, "layer": layer.layer, "index": layer.index, "family": layer.family})
-            rows.append(_layer_rdm(store, layer, distance, n_stimuli))
+            rows.append(_layer_rdm(store, layer, distance, n_stimuli, device))
             digests.append(list(layer.digests))
             sources += list(layer.nodes.values())
     for model, paths in files.items():
@@ -107,7 +108,7 @@ def model_rdms_of(
         for index, rdm in enumerate(read_rdms(paths, name=model)):
             layers.append({"model": model, "layer": f"rdm-{index + 1}", "index": index, "family": "files"})
             rows.append(rdm)
-            digests.append(digest(rdm.tolist()))
+            digests.append(digest_rdms(rdm))
     wrong = [layer["model"] for layer, rdm in zip(layers, rows, strict=True) if len(rdm) != _n_pairs(n_stimuli)]
     if wrong:
         raise InvalidValueError(f"RDMs of {wrong[0]} are not of {n_stimuli} stimuli, as those of the brains are.")
@@ -117,6 +118,11 @@ def model_rdms_of(
         layers = [{**layers[row], "family": family_of[layers[row]["model"]]} for row in chosen]
         rows, digests = [rows[row] for row in chosen], [digests[row] for row in chosen]
     return ModelRdms(layers, np.stack(rows), digests, sources)
+
+
+def digest_rdms(rdms: np.ndarray) -> str:
+    """Return the SHA-256 of RDMs by their values."""
+    return hashlib.sha256(np.ascontiguousarray(rdms, "<f8")).hexdigest()
 
 
 def _n_pairs(n: int) -> int:
@@ -135,7 +141,7 @@ def _stored_layers(nodes: Sequence[Any], models: Sequence[str], conditions: Sequ
     return select_layers(nodes, models=models, stimuli=list(conditions) or names)
 
 
-def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int) -> np.ndarray:
+def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int, device: str) -> np.ndarray:
     from brainsim.commands.rsa_rdms import BLOCK_FEATURES
     from brainsim.rsa.rdm import gram_of_blocks, square_rdm, upper
 
@@ -152,5 +158,5 @@ def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int) 
         ).astype(np.float64)
         for a in range(0, layer.n_features, BLOCK_FEATURES)
     )
-    gram, sums = gram_of_blocks(blocks, n_rows)
+    gram, sums = gram_of_blocks(blocks, n_rows, device=device)
     return upper(square_rdm(gram, sums, layer.n_features, distance=distance, name=layer.name, rows="stimuli"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.rsa_group import family_tables
+from brainsim.commands.rsa_group import family_tables, q_over_all
 from brainsim.commands.rsa_options import RsaSettings
 from brainsim.core.progress import Progress
 
@@ -77,7 +77,7 @@ def score_conditions(
     sets = _Sets.of(found, settings, str(options["subsets"]), int(options["n_stimuli"]), notes)
     held_out = {s: _held_out(found, brains[s], settings, int(options["n_stimuli"]), sets.columns) for s in streams}
     model = np.full((len(found.columns), len(streams), n_subjects), np.nan)
-    rows, layer_rows, ceilings = [], [], []
+    rows, layer_rows, compared, ceilings = [], [], [], []
     with progress.task("streams", total=len(streams), unit="streams") as task:
         for at, stream in enumerate(streams):
             errors = _bootstrap(found, brains[stream], settings, options, n_draws, squared)
@@ -87,14 +87,15 @@ def score_conditions(
                     model[m, at] = layer[columns[0], at]
                     rows.append({**head, **_whole_row(model[m, at], errors.get(columns[0]), settings, options)})
                 else:
-                    at_set = sets.models.get(m)
-                    values = held_out[stream][0][at_set] if at_set is not None else np.full((n_subjects, 1), np.nan)
+                    values = held_out[stream][0][m] if sets.models else np.full((n_subjects, 1), np.nan)
                     values = values**2 if squared else values  # (n_subjects, n_folds)
                     model[m, at] = values.mean(axis=1)
                     rows.append({**head, **_fold_row(values)})
             for index, row in enumerate(found.layers):
                 told = {k: row[k] for k in ("model", "layer", "index")}
                 layer_rows.append({"stream": stream, **told, **interval_row(layer[index, at])})
+            if sets.models:
+                compared += _compared(found, stream, held_out[stream][0][sets.models], squared, int(options["seed"]))
             low, high = noise_ceiling(brains[stream], comparison, raw=bool(options["raw_ceiling"]), squared=squared)
             if np.isfinite(low):
                 ceilings.append({"stream": stream, "lower": low, "upper": high})
@@ -102,6 +103,7 @@ def score_conditions(
     tables = {
         "rows": _with_q(rows),
         "layers": layer_rows,
+        "comparisons": q_over_all(compared),
         "ceilings": ceilings,
         "interval": "95 % interval of the mean, subjects and stimuli as random effects (bootstrap of stimuli)"
         if n_draws
@@ -124,14 +126,14 @@ class _Sets:
     ----------
     columns : list of ndarray of int
         Layers of each set.
-    models : dict of int to int
-        Model -> its set, of models of several layers.
+    models : list of int
+        Set of each model; none where there are too few stimuli to hold out.
     subsets, joint : list of int
         Sets of the subsets of families, and of all models and all but one family.
     """
 
     columns: list[np.ndarray]
-    models: dict[int, int]
+    models: list[int]
     subsets: list[int]
     joint: list[int]
 
@@ -139,25 +141,23 @@ class _Sets:
     def of(cls, found: ModelRdms, settings: RsaSettings, spec: str, n_stimuli: int, notes: list[str]) -> _Sets:
         from brainsim.variance.lattice import mask_members, subset_plan
 
-        several = {m: np.asarray(c) for m, c in enumerate(found.columns.values()) if len(c) > 1}
+        alone = [np.asarray(columns) for columns in found.columns.values()]
         families = [np.concatenate([found.columns[m] for m in members]) for members in found.families.values()]
         partition = settings.method == "partition" and len(families) > 1
         if n_stimuli < N_FOLDS * MIN_HELD_OUT:
-            if several or partition:
+            if partition or any(len(columns) > 1 for columns in alone):
                 notes.append(
                     f"{n_stimuli} stimuli are too few to combine layers ({N_FOLDS * MIN_HELD_OUT} are needed): layers "
                     "alone are scored."
                 )
-            return cls([], {}, [], [])
-        columns = list(several.values())
-        models = {m: at for at, m in enumerate(several)}
-        if not partition:
-            return cls(columns, models, [], [])
-        masks = subset_plan(len(families), spec).masks
-        columns += [np.concatenate([families[g] for g in mask_members(mask)]) for mask in masks]
-        joint = [np.concatenate([found.columns[m] for m in members]) for members in found.joint_sets]
-        ends = [len(several), len(several) + len(masks), len(several) + len(masks) + len(joint)]
-        return cls(columns + joint, models, list(range(ends[0], ends[1])), list(range(ends[1], ends[2])))
+            return cls([], [], [], [])
+        ends = [len(alone)] * 3
+        if partition:
+            masks = subset_plan(len(families), spec).masks
+            alone += [np.concatenate([families[g] for g in mask_members(mask)]) for mask in masks]
+            alone += [np.concatenate([found.columns[m] for m in members]) for members in found.joint_sets]
+            ends = [ends[0], ends[0] + len(masks), len(alone)]
+        return cls(alone, *(list(range(a, b)) for a, b in zip([0, *ends[:2]], ends, strict=True)))
 
 
 def _held_out(
@@ -275,6 +275,15 @@ def _fold_row(values: np.ndarray) -> dict[str, Any]:
         "p": p if np.isfinite(p) else None,
         "p_subjects": flips if np.isfinite(flips) else None,
     }
+
+
+def _compared(found: ModelRdms, stream: str, scores: np.ndarray, squared: bool, seed: int) -> list[dict[str, Any]]:
+    """Return every two models' difference among held-out stimuli, where models of one layer are scored like others."""
+    from brainsim.stats.significance import compare_rows
+
+    combined = [len(columns) > 1 for columns in found.columns.values()]
+    rows = compare_rows(scores**2 if squared else scores, list(found.columns), cross_validated=combined, seed=seed)
+    return [{"stream": stream, **row} for row in rows]
 
 
 def _with_q(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

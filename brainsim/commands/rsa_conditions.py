@@ -12,11 +12,10 @@ import numpy as np
 
 from brainsim.commands.encoding_plan import result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_condition_models import ModelRdms, model_rdms_of
+from brainsim.commands.rsa_condition_models import ModelRdms, digest_rdms, model_rdms_of
 from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaSettings
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
-from brainsim.core.provenance import digest
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -62,12 +61,14 @@ def compare_conditions(
     squared: bool,
     raw_ceiling: bool,
     n_bootstraps: int,
+    device: str,
     seed: int,
     dry_run: bool,
     overwrite: bool,
     progress: Progress,
 ) -> RsaSummary:
     """Do what `brainsim rsa --rdms` does; see `brainsim.commands.rsa.rsa`."""
+    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_files import read_rdms
     from brainsim.core.checks import check_count
     from brainsim.rsa.rdm import n_rows_of
@@ -95,6 +96,7 @@ def compare_conditions(
         distance=settings.distance,
         n_stimuli=n_stimuli,
         families=families,
+        device=resolve_device(device),
     )
     subjects = [f"subject-{i + 1:02d}" for i in range(n_subjects)]
     options = condition_options(
@@ -105,7 +107,7 @@ def compare_conditions(
         "version": VERSION,
         "options": options,
         "features": found.digests,
-        "data": {stream: digest(rdm.tolist()) for stream, rdm in brains.items()},
+        "data": {stream: digest_rdms(rdm) for stream, rdm in brains.items()},
     }
     return ensure_conditions(
         name,

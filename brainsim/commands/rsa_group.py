@@ -104,7 +104,7 @@ def group_tables(
         "best_layers": best_rows,
         "together": together,
         "joint_similarity": joint,
-        "comparisons": _q_over_all(compared),
+        "comparisons": q_over_all(compared),
         "ceilings": ceilings,
         "interval": INTERVAL,
         **_tables_between(groups, streams, names),
@@ -124,8 +124,8 @@ def _ceiling(groups: Sequence[GroupScores], stream: str) -> list[dict[str, Any]]
     return [{"stream": stream, "lower": lower, "upper": upper}]
 
 
-def _q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Correct for all pairs of systems in all streams together."""
+def q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons with p corrected for all pairs of systems in all streams together."""
     from brainsim.stats.fdr import false_discovery_rates
 
     for name in ("p", "p_subjects"):

@@ -97,6 +97,9 @@ def test_planted_unique_variance_of_rdms_is_recovered_from_betas(store: Path) ->
     assert group["joint"][0]["mean"] == pytest.approx(0.5, abs=0.04)
     best = max(summary.rows, key=lambda row: row["mean"])
     assert (best["model"], best["q"] < 0.05) == ("static", True)
+    compared = {(row["a"], row["b"]): row for row in group["comparisons"]}
+    assert compared["other", "static"]["q"] < 0.05
+    assert compared["other", "static"]["mean"] < -compared["flow", "other"]["mean"] < -0.1
     again = rsa("parts", dataset="nsd", store=store, distance="sqeuclidean", compare="pearson", subsets="all")
     assert (again.n_nodes_written, again.n_nodes_reused) == (0, N_SUBJECTS + 1)
     assert again.unique == summary.unique
