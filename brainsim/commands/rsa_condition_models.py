@@ -122,7 +122,7 @@ def model_rdms_of(
 
 def digest_rdms(rdms: np.ndarray) -> str:
     """Return the SHA-256 of RDMs by their values."""
-    return hashlib.sha256(np.ascontiguousarray(rdms, "<f8")).hexdigest()
+    return hashlib.sha256(rdms.astype("<f8").tobytes()).hexdigest()
 
 
 def _n_pairs(n: int) -> int:

@@ -212,17 +212,14 @@ def _bootstrap(
     alone = [columns[0] for columns in found.columns.values() if len(columns) == 1]
     if not n_draws or not alone:
         return {}
-    comparison = COMPARISONS[settings.compare]
-
-    def compare(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-        table = comparison(A, B)
-        return table**2 if squared else table
-
+    how = settings.compare
     errors = bootstrap_similarity(
         found.rdms[alone],
         brain,
-        compare,
+        COMPARISONS[how],
         n_stimuli=int(options["n_stimuli"]),
+        weighted=how if how in ("pearson", "cosine") else None,  # type: ignore[arg-type]  # one of the two
+        squared=squared,
         n_draws=n_draws,
         seed=int(options["seed"]),
     )

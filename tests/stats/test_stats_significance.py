@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 
 from brainsim.core.errors import InvalidValueError
-from brainsim.rsa.compare import spearman
+from brainsim.rsa.compare import COMPARISONS, spearman
 from brainsim.stats.intervals import crossed_interval, crossed_spread
 from brainsim.stats.sign_flip import sign_flip_p
 from brainsim.stats.significance import compare_rows, crossed_p, score_rows
-from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, draw_pairs
+from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, pairs_of
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_drawn_pairs_are_never_of_one_stimulus_with_itself(rng: np.random.Genera
     first, second = np.triu_indices(12, k=1)
     counts = np.zeros(66)
     for _ in range(300):
-        pairs = draw_pairs(12, rng)
+        pairs = pairs_of(np.sort(rng.integers(12, size=12)))
         assert (first[pairs] != second[pairs]).all()
         assert len(pairs) < 66
         np.add.at(counts, pairs, 1)
@@ -103,3 +105,18 @@ def test_bootstrap_of_unrelated_rdms_is_not_inflated_and_errors_are_about_right(
     np.testing.assert_array_equal(alone.both, alone.stimuli)
     with pytest.raises(InvalidValueError, match="9 stimuli"):
         bootstrap_similarity(models[:, :36], subjects[:, :36], spearman, n_stimuli=9)
+
+
+@pytest.mark.parametrize("name", ["pearson", "cosine"])
+@pytest.mark.parametrize("squared", [False, True])
+def test_all_draws_at_once_give_what_each_by_itself_does(
+    rng: np.random.Generator, name: Literal["pearson", "cosine"], squared: bool
+) -> None:
+    models, subjects = rng.random((2, 15 * 14 // 2)), rng.random((3, 15 * 14 // 2)) + 0.5
+    words: dict[str, Any] = {"n_stimuli": 15, "n_draws": 40, "squared": squared}
+    one, all_at_once = (
+        bootstrap_similarity(models, subjects, COMPARISONS[name], weighted=weighted, **words)
+        for weighted in (None, name)
+    )
+    for field in ("stimuli", "subjects", "both"):
+        np.testing.assert_allclose(getattr(all_at_once, field), getattr(one, field), rtol=1e-9)
