@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,12 +107,11 @@ def bootstrap_similarity(
     rng = named_rng(seed, "bootstrap over stimuli")
     drawn = [(_draw(n_stimuli, rng), rng.integers(n_subjects, size=n_subjects)) for _ in range(n_draws)]
     if weighted is None:
-        tables = (
-            compare(models[:, pairs], subjects[:, pairs]) for pairs in (pairs_of(stimuli) for stimuli, _ in drawn)
-        )
+        places = (pairs_of(stimuli) for stimuli, _ in drawn)
+        tables: Iterable[np.ndarray] = (compare(models[:, pairs], subjects[:, pairs]) for pairs in places)
     else:
         counts = np.stack([np.bincount(stimuli, minlength=n_stimuli) for stimuli, _ in drawn]).astype(np.float64)
-        tables = iter(_weighted_tables(models, subjects, counts, centred=weighted == "pearson"))
+        tables = _weighted_tables(models, subjects, counts, centred=weighted == "pearson")
     by_stimuli = np.empty((n_draws, len(models)))
     by_both = np.empty((n_draws, len(models)))
     for draw, (table, (_, who)) in enumerate(zip(tables, drawn, strict=True)):

@@ -73,6 +73,7 @@ def model_scores(rdms: GroupRdms, combine: str = "nnls") -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # 40 s each by itself
 @pytest.mark.parametrize("rho", [0.5, 0.8, 0.95])
 def test_null_models_are_significant_in_no_more_than_five_percent_of_200_data_sets(rho: float) -> None:
     found: dict[str, list[np.ndarray]] = {"nnls": [], "ridge": []}
