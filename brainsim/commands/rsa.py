@@ -97,8 +97,9 @@ def rsa(
     """Compare the representational geometry of models with that of each stream, run by run or stimulus by stimulus.
 
     For movies model features follow the haemodynamic response, exactly, in their inner products; RDMs hold the
-    dissimilarities of TRs; a model's layers are combined with weights that never saw what is scored. For stimulus sets
-    (--rdms) RDMs of brains come from files and those of models from stored activations or from files.
+    dissimilarities of TRs; a model's layers are combined with weights that never saw what is scored. Of datasets that
+    were ingested as betas RDMs hold the dissimilarities of stimuli. With --rdms RDMs of brains come from files, and
+    those of models from stored activations or from files.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def rsa(
     models : sequence of str
         Globs over stored models or feature sets.
     rdms : mapping of str to sequence of str, optional
-        RDMs of brains from files, STREAM=FILE: .npy, .npz, .csv or .tsv of one RDM, or of one per subject.
+        RDMs of brains from files, STREAM=FILE: .npy, .npz, .mat, .csv or .tsv of one RDM, or of one per subject.
     model_rdms : mapping of str to sequence of str, optional
         RDMs of models from files, MODEL=FILE, beside the stored models: one RDM, or one per layer.
     conditions : sequence of str
@@ -122,7 +123,8 @@ def rsa(
         What is told of models beside one another: partition of RDM variance, or the study's residual correlation, which
         is auto in protocol study.
     distance : {"correlation", "cosine", "euclidean", "sqeuclidean", "mahalanobis", "crossnobis"}
-        Dissimilarity over features or voxels. The last two need stimuli that were shown at least twice.
+        Dissimilarity over features or voxels. The last two need stimuli that were shown at least twice (betas:
+        ingest --repeats keep).
     compare : {"spearman", "pearson", "kendall", "cosine", "whitened-cosine", "cka"}
         Similarity of two RDMs; kendall is tau-a. By default spearman, in protocol study pearson.
     combine : {"nnls", "ridge"}
@@ -146,7 +148,7 @@ def rsa(
     raw_ceiling : bool
         With --rdms: average RDMs for the ceilings as they are, not ranked or scaled.
     n_bootstraps : int
-        With --rdms: resamples of stimuli and subjects for intervals.
+        With --rdms and betas: resamples of stimuli and subjects for intervals.
     subjects : sequence of str
         Subjects to compare; all by default.
     device : str
@@ -173,7 +175,7 @@ def rsa(
     ----------
     Kriegeskorte, Mur and Bandettini 2008, Front. Syst. Neurosci. 2; Nili et al. 2014, PLoS Comput. Biol. 10.
     """
-    from brainsim.commands.rsa_options import PROTOCOLS, resolve_settings
+    from brainsim.commands.rsa_options import PROTOCOLS, condition_settings
 
     check_node_name(name, what="the analysis' name")
     check_node_name(dataset, what="--dataset")
@@ -189,6 +191,16 @@ def rsa(
         "trim_s": trim_s,
         "keep_lag_means": keep_lag_means,
     }
+    further: dict[str, Any] = {
+        "models": models,
+        "families": families,
+        "subset_spec": subsets,
+        "device": device,
+        "seed": seed,
+        "dry_run": dry_run,
+        "overwrite": overwrite,
+        "progress": progress,
+    }
     if rdms is not None:
         from brainsim.commands.rsa_conditions import compare_conditions
 
@@ -196,38 +208,25 @@ def rsa(
             name,
             dataset,
             store,
-            models=models,
             rdms=rdms,
             model_rdms=model_rdms or {},
             conditions=conditions,
-            settings=resolve_settings("default", **{**words, "min_lag_s": 0.0, "trim_s": 0.0}),
-            protocol=protocol,
+            settings=condition_settings(protocol, words, what="stimulus sets (--rdms)"),
             squared=squared,
             raw_ceiling=raw_ceiling,
             n_bootstraps=n_bootstraps,
-            seed=seed,
-            dry_run=dry_run,
-            overwrite=overwrite,
-            progress=progress,
+            **further,
         )
     for flag, given in (("--model-rdms", model_rdms), ("--conditions", conditions), ("--squared", squared)):
         if given:
             raise InvalidValueError(f"{flag} goes with --rdms: files of RDMs belong to stimulus sets.")
+    from brainsim.commands.rsa_betas import compare_betas, has_betas
+
+    if has_betas(store, dataset, subjects):
+        settings = condition_settings(protocol, words, what="betas")
+        return compare_betas(
+            name, dataset, store, settings=settings, subjects=subjects, n_bootstraps=n_bootstraps, **further
+        )
     from brainsim.commands.rsa_movies import compare_movies
 
-    return compare_movies(
-        name,
-        dataset,
-        store,
-        models=models,
-        protocol=protocol,
-        words=words,
-        families=families,
-        subset_spec=subsets,
-        subjects=subjects,
-        device=device,
-        seed=seed,
-        dry_run=dry_run,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    return compare_movies(name, dataset, store, protocol=protocol, words=words, subjects=subjects, **further)

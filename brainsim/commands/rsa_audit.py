@@ -80,6 +80,7 @@ def ensure_audit(
                     models=plan.models,
                     families=plan.families,
                     subset_spec=plan.subset_spec,
+                    joint_sets=(),
                     seed=plan.seed,
                 )
             steps.append({"quirk": name, "words": words, "differs": not is_same, "rows": list(result["rows"])})

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.commands.rsa_group import family_tables, q_over_all
 from brainsim.commands.rsa_options import RsaSettings
 from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
-    from brainsim.commands.rsa_conditions import ModelRdms
+    from brainsim.commands.rsa_condition_models import ModelRdms
+
+
+# Stimuli are held out in so many parts, every fifth one together: neighbours are often of one kind.
+N_FOLDS = 5
+
+# Fewer stimuli than this in a part have too few pairs to be scored.
+MIN_HELD_OUT = 4
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,18 @@ class ConditionScores:
         The group's.
     notes : list of str
         What must be known.
+    subset_r2 : ndarray or None, (n_subsets, n_streams, n_subjects, n_folds)
+        Variance of held-out RDMs that each subset of families explains.
+    joint : ndarray or None, (n_sets, n_streams, n_subjects, n_folds)
+        Similarity of sets of models together.
     """
 
     layer: np.ndarray
     model: np.ndarray
     tables: dict[str, Any]
     notes: list[str]
+    subset_r2: np.ndarray | None = None
+    joint: np.ndarray | None = None
 
 
 def score_conditions(
@@ -60,9 +74,10 @@ def score_conditions(
     layer = np.stack([comparison(found.rdms, brains[s]) for s in streams], axis=1)
     layer = layer**2 if squared else layer
     n_subjects = layer.shape[2]
-    folds = {s: _combined(found, brains[s], settings, int(options["n_stimuli"]), notes) for s in streams}
+    sets = _Sets.of(found, settings, str(options["subsets"]), int(options["n_stimuli"]), notes)
+    held_out = {s: _held_out(found, brains[s], settings, int(options["n_stimuli"]), sets.columns) for s in streams}
     model = np.full((len(found.columns), len(streams), n_subjects), np.nan)
-    rows, layer_rows, ceilings = [], [], []
+    rows, layer_rows, compared, ceilings = [], [], [], []
     with progress.task("streams", total=len(streams), unit="streams") as task:
         for at, stream in enumerate(streams):
             errors = _bootstrap(found, brains[stream], settings, options, n_draws, squared)
@@ -72,13 +87,15 @@ def score_conditions(
                     model[m, at] = layer[columns[0], at]
                     rows.append({**head, **_whole_row(model[m, at], errors.get(columns[0]), settings, options)})
                 else:
-                    values = folds[stream][m]  # (n_subjects, n_folds)
-                    values = values**2 if squared else values
+                    values = held_out[stream][0][m] if sets.models else np.full((n_subjects, 1), np.nan)
+                    values = values**2 if squared else values  # (n_subjects, n_folds)
                     model[m, at] = values.mean(axis=1)
                     rows.append({**head, **_fold_row(values)})
             for index, row in enumerate(found.layers):
                 told = {k: row[k] for k in ("model", "layer", "index")}
                 layer_rows.append({"stream": stream, **told, **interval_row(layer[index, at])})
+            if sets.models:
+                compared += _compared(found, stream, held_out[stream][0][sets.models], squared, int(options["seed"]))
             low, high = noise_ceiling(brains[stream], comparison, raw=bool(options["raw_ceiling"]), squared=squared)
             if np.isfinite(low):
                 ceilings.append({"stream": stream, "lower": low, "upper": high})
@@ -86,53 +103,98 @@ def score_conditions(
     tables = {
         "rows": _with_q(rows),
         "layers": layer_rows,
+        "comparisons": q_over_all(compared),
         "ceilings": ceilings,
         "interval": "95 % interval of the mean, subjects and stimuli as random effects (bootstrap of stimuli)"
         if n_draws
         else "95 % t interval of the mean over subjects",
     }
-    return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)))
+    if not sets.subsets:
+        return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)))
+    tables |= family_tables({s: held_out[s][1][sets.subsets] for s in streams}, found.families, str(options["subsets"]))
+    r2, joint = (
+        np.stack([held_out[s][k][rows] for s in streams], axis=1) for k, rows in ((1, sets.subsets), (0, sets.joint))
+    )
+    return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)), r2, joint)
 
 
-def _combined(
-    found: ModelRdms, brain: np.ndarray, settings: RsaSettings, n_stimuli: int, notes: list[str]
-) -> dict[int, np.ndarray]:
-    """Return, for each model of several layers, its score among held-out stimuli, (n_subjects, n_folds).
+@dataclass(frozen=True)
+class _Sets:
+    """Layers that are combined together, and what each set of them is for.
+
+    Parameters
+    ----------
+    columns : list of ndarray of int
+        Layers of each set.
+    models : list of int
+        Set of each model; none where there are too few stimuli to hold out.
+    subsets, joint : list of int
+        Sets of the subsets of families, and of all models and all but one family.
+    """
+
+    columns: list[np.ndarray]
+    models: list[int]
+    subsets: list[int]
+    joint: list[int]
+
+    @classmethod
+    def of(cls, found: ModelRdms, settings: RsaSettings, spec: str, n_stimuli: int, notes: list[str]) -> _Sets:
+        from brainsim.variance.lattice import mask_members, subset_plan
+
+        alone = [np.asarray(columns) for columns in found.columns.values()]
+        families = [np.concatenate([found.columns[m] for m in members]) for members in found.families.values()]
+        partition = settings.method == "partition" and len(families) > 1
+        if n_stimuli < N_FOLDS * MIN_HELD_OUT:
+            if partition or any(len(columns) > 1 for columns in alone):
+                notes.append(
+                    f"{n_stimuli} stimuli are too few to combine layers ({N_FOLDS * MIN_HELD_OUT} are needed): layers "
+                    "alone are scored."
+                )
+            return cls([], [], [], [])
+        ends = [len(alone)] * 3
+        if partition:
+            masks = subset_plan(len(families), spec).masks
+            alone += [np.concatenate([families[g] for g in mask_members(mask)]) for mask in masks]
+            alone += [np.concatenate([found.columns[m] for m in members]) for members in found.joint_sets]
+            ends = [ends[0], ends[0] + len(masks), len(alone)]
+        return cls(alone, *(list(range(a, b)) for a, b in zip([0, *ends[:2]], ends, strict=True)))
+
+
+def _held_out(
+    found: ModelRdms, brain: np.ndarray, settings: RsaSettings, n_stimuli: int, sets: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return similarity and explained variance of sets of layers among held-out stimuli, (n_sets, n_subjects, n_folds).
 
     Weights are fitted on the pairs among all other stimuli, so that they never saw a stimulus that is scored.
     """
-    from brainsim.commands.rsa_conditions import MIN_HELD_OUT, N_FOLDS
     from brainsim.rsa.combine import nnls_weights, ridge_weights, standardise
     from brainsim.rsa.compare import compare_each
     from brainsim.rsa.moments import pair_moments
 
-    several = {m: np.asarray(c) for m, c in enumerate(found.columns.values()) if len(c) > 1}
-    scores = {m: np.full((len(brain), N_FOLDS), np.nan) for m in several}
-    if several and n_stimuli < N_FOLDS * MIN_HELD_OUT:
-        notes.append(
-            f"{n_stimuli} stimuli are too few to combine layers ({N_FOLDS * MIN_HELD_OUT} are needed): layers alone "
-            "are scored."
-        )
-        return scores
+    similar, r2 = (np.full((len(sets), len(brain), N_FOLDS), np.nan) for _ in range(2))
     i, j = np.triu_indices(n_stimuli, k=1)
-    for fold in range(N_FOLDS if several else 0):
+    for fold in range(N_FOLDS if len(sets) else 0):
         held_i, held_j = i % N_FOLDS == fold, j % N_FOLDS == fold
         test, train = held_i & held_j, ~held_i & ~held_j
         moments = pair_moments(found.rdms[:, train], brain[:, train]).standardised()
+        tested = pair_moments(found.rdms[:, test], brain[:, test]).standardised()
         spread = brain[:, train].std(axis=1, keepdims=True)
         offset = brain[:, train].mean(axis=1, keepdims=True) / np.where(spread > 0, spread, 1.0)
-        for m, columns in several.items():
-            if settings.combine == "nnls":
-                weights = nnls_weights(moments, columns)
-            else:
-                # The penalty is chosen by leaving out parts of the training stimuli in turn.
-                parts = [train & (i % N_FOLDS == k) & (j % N_FOLDS == k) for k in range(N_FOLDS) if k != fold]
-                blocks = [pair_moments(found.rdms[:, part], brain[:, part]).standardised() for part in parts]
-                weights = ridge_weights(blocks, columns)
-            predicted = weights @ standardise(found.rdms[columns][:, test]) + offset
-            similar = np.nan_to_num(compare_each(settings.compare, predicted, brain[:, test]))
-            scores[m][:, fold] = np.where((weights == 0).all(axis=1), 0.0, similar)
-    return scores
+        # A penalty is chosen by leaving out parts of the training stimuli in turn.
+        parts = [train & (i % N_FOLDS == k) & (j % N_FOLDS == k) for k in range(N_FOLDS) if k != fold]
+        blocks = (
+            [pair_moments(found.rdms[:, part], brain[:, part]).standardised() for part in parts]
+            if settings.combine == "ridge"
+            else []
+        )
+        layers = standardise(found.rdms[:, test])
+        for row, columns in enumerate(sets):
+            weights = ridge_weights(blocks, columns) if blocks else nnls_weights(moments, columns)
+            predicted = weights @ layers[columns] + offset
+            scores = np.nan_to_num(compare_each(settings.compare, predicted, brain[:, test]))
+            similar[row, :, fold] = np.where((weights == 0).all(axis=1), 0.0, scores)
+            r2[row, :, fold] = tested.r2(tested.R[:, columns] @ weights.T)
+    return similar, r2
 
 
 def _bootstrap(
@@ -150,17 +212,14 @@ def _bootstrap(
     alone = [columns[0] for columns in found.columns.values() if len(columns) == 1]
     if not n_draws or not alone:
         return {}
-    comparison = COMPARISONS[settings.compare]
-
-    def compare(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-        table = comparison(A, B)
-        return table**2 if squared else table
-
+    how = settings.compare
     errors = bootstrap_similarity(
         found.rdms[alone],
         brain,
-        compare,
+        COMPARISONS[how],
         n_stimuli=int(options["n_stimuli"]),
+        weighted=how if how in ("pearson", "cosine") else None,  # type: ignore[arg-type]  # one of the two
+        squared=squared,
         n_draws=n_draws,
         seed=int(options["seed"]),
     )
@@ -206,13 +265,22 @@ def _fold_row(values: np.ndarray) -> dict[str, Any]:
     from brainsim.stats.sign_flip import sign_flip_p
     from brainsim.stats.significance import crossed_p
 
-    p = crossed_p(values)
+    p = crossed_p(values, cross_validated=True)
     flips = float(sign_flip_p(values.mean(axis=1))) if len(values) > 1 else np.nan
     return {
-        **crossed_row(values),
+        **crossed_row(values, cross_validated=True),
         "p": p if np.isfinite(p) else None,
         "p_subjects": flips if np.isfinite(flips) else None,
     }
+
+
+def _compared(found: ModelRdms, stream: str, scores: np.ndarray, squared: bool, seed: int) -> list[dict[str, Any]]:
+    """Return every two models' difference among held-out stimuli, where models of one layer are scored like others."""
+    from brainsim.stats.significance import compare_rows
+
+    combined = [len(columns) > 1 for columns in found.columns.values()]
+    rows = compare_rows(scores**2 if squared else scores, list(found.columns), cross_validated=combined, seed=seed)
+    return [{"stream": stream, **row} for row in rows]
 
 
 def _with_q(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,51 +12,38 @@ import numpy as np
 
 from brainsim.commands.encoding_plan import result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import REPEAT_DISTANCES, RsaSettings
-from brainsim.core.errors import InvalidValueError, UnknownNameError
+from brainsim.commands.rsa_condition_models import ModelRdms, digest_rdms, model_rdms_of
+from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaSettings
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
-from brainsim.core.provenance import digest
 
 if TYPE_CHECKING:
-    from brainsim.features.bands import LayerSource
     from brainsim.store import Store
-
-# Stimuli are held out in so many parts, every fifth one together: neighbours are often of one kind.
-N_FOLDS = 5
-
-# Fewer stimuli than this in a part have too few pairs to be scored.
-MIN_HELD_OUT = 4
 
 
 @dataclass(frozen=True)
-class ModelRdms:
-    """RDMs of all layers of all models.
+class ConditionData:
+    """What is compared: models and brains, of the same stimuli.
 
     Parameters
     ----------
-    layers : list of dict
-        Model, layer, index and family of each, as result nodes list them.
-    rdms : ndarray of float64, (n_layers, n_pairs)
-    n_features : list of int or None
-        Features of each stored layer.
-    digests : list
-        What made each.
-    sources : list of str
-        Node paths.
+    found : ModelRdms
+        Models.
+    brains : dict of str to ndarray of float64, (n_subjects, n_pairs)
+        Stream -> RDM of each subject.
+    n_targets : dict of (str, str) to int
+        Subject and stream -> voxels; empty where RDMs came from files.
+    notes : tuple of str
+        What must be known.
+    sources : dict of str to list of str
+        Subject -> nodes.
     """
 
-    layers: list[dict[str, Any]]
-    rdms: np.ndarray
-    digests: list[Any]
-    sources: list[str]
-
-    @property
-    def columns(self) -> dict[str, list[int]]:
-        """Layers of each model."""
-        found: dict[str, list[int]] = {}
-        for row, layer in enumerate(self.layers):
-            found.setdefault(layer["model"], []).append(row)
-        return found
+    found: ModelRdms
+    brains: Mapping[str, np.ndarray]
+    n_targets: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def compare_conditions(
@@ -69,16 +56,19 @@ def compare_conditions(
     model_rdms: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
     settings: RsaSettings,
-    protocol: str,
+    families: Mapping[str, Sequence[str]] | None,
+    subset_spec: str,
     squared: bool,
     raw_ceiling: bool,
     n_bootstraps: int,
+    device: str,
     seed: int,
     dry_run: bool,
     overwrite: bool,
     progress: Progress,
 ) -> RsaSummary:
     """Do what `brainsim rsa --rdms` does; see `brainsim.commands.rsa.rsa`."""
+    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_files import read_rdms
     from brainsim.core.checks import check_count
     from brainsim.rsa.rdm import n_rows_of
@@ -86,8 +76,6 @@ def compare_conditions(
 
     started = time.monotonic()
     check_count("--n-bootstraps", n_bootstraps, at_least=0)
-    if protocol != "default":
-        raise InvalidValueError(f"--protocol is {protocol}; the study has movies only: with --rdms it is default.")
     if settings.distance in REPEAT_DISTANCES:
         raise InvalidValueError(f"--distance is {settings.distance}; models have no repeats, and brains come as RDMs.")
     brains = {stream: read_rdms(files, name=stream) for stream, files in rdms.items()}
@@ -101,53 +89,128 @@ def compare_conditions(
     n_stimuli = n_rows_of(n_pairs)
     there = Store(store, mode="r") if (Path(store) / "zarr.json").exists() else None
     found = model_rdms_of(
-        there, models=models, files=model_rdms, conditions=conditions, distance=settings.distance, n_stimuli=n_stimuli
+        there,
+        models=models,
+        files=model_rdms,
+        conditions=conditions,
+        distance=settings.distance,
+        n_stimuli=n_stimuli,
+        families=families,
+        device=resolve_device(device),
     )
     subjects = [f"subject-{i + 1:02d}" for i in range(n_subjects)]
-    options = {
+    options = condition_options(
+        dataset, settings, found.layers, subset_spec, n_stimuli, n_bootstraps=n_bootstraps, seed=seed
+    ) | {"squared": squared, "raw_ceiling": raw_ceiling}
+    key = {
+        "kind": "rsa",
+        "version": VERSION,
+        "options": options,
+        "features": found.digests,
+        "data": {stream: digest_rdms(rdm) for stream, rdm in brains.items()},
+    }
+    return ensure_conditions(
+        name,
+        store,
+        key=key,
+        settings=settings,
+        layers=found.layers,
+        subjects=subjects,
+        make=lambda: ConditionData(found, brains),
+        dry_run=dry_run,
+        overwrite=overwrite,
+        progress=progress,
+        started=started,
+    )
+
+
+def condition_options(
+    dataset: str,
+    settings: RsaSettings,
+    layers: Sequence[Mapping[str, Any]],
+    subset_spec: str,
+    n_stimuli: int,
+    *,
+    n_bootstraps: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what can change a number of an RSA of stimuli."""
+    families: dict[str, list[str]] = {}
+    for layer in layers:
+        families.setdefault(layer["family"], []).append(layer["model"])
+    return {
         "dataset": dataset,
-        "protocol": protocol,
+        "protocol": "default",
         "distance": settings.distance,
         "compare": settings.compare,
         "combine": settings.combine,
-        "models": list(found.columns),
-        "squared": squared,
-        "raw_ceiling": raw_ceiling,
+        "method": settings.method,
+        "models": list(dict.fromkeys(layer["model"] for layer in layers)),
+        "families": {family: list(dict.fromkeys(models)) for family, models in families.items()},
+        "subsets": subset_spec,
+        "squared": False,
+        "raw_ceiling": False,
         "n_bootstraps": n_bootstraps,
         "n_stimuli": n_stimuli,
         "seed": seed,
     }
-    key = {
-        "kind": "rsa",
-        "options": options,
-        "features": found.digests,
-        "data": {stream: digest(rdm.tolist()) for stream, rdm in brains.items()},
-    }
-    path = f"rsa/{name}/{dataset}"
+
+
+def ensure_conditions(
+    name: str,
+    store: Path | str,
+    *,
+    key: Mapping[str, Any],
+    settings: RsaSettings,
+    layers: Sequence[Mapping[str, Any]],
+    subjects: Sequence[str],
+    make: Callable[[], ConditionData],
+    dry_run: bool,
+    overwrite: bool,
+    progress: Progress,
+    started: float,
+) -> RsaSummary:
+    """Make the nodes of an RSA of stimuli where they are not there, and return what they hold.
+
+    Parameters
+    ----------
+    key : mapping
+        Everything that makes the results; its options are stored with them.
+    layers : sequence of dict
+        Layers of all models, as result nodes list them.
+    make : callable
+        Makes the RDMs; called only where results are missing.
+    started : float
+        When the command began, by the monotonic clock.
+    """
+    from brainsim.store import Store
+
+    options = key["options"]
+    path = f"rsa/{name}/{options['dataset']}"
+    there = Store(store, mode="r") if (Path(store) / "zarr.json").exists() else None
     n_written = n_reused = 0
     tables: Mapping[str, Any] = {}
     if there is not None and result_is_done(there, f"{path}/group", key, overwrite=overwrite):
-        tables, n_reused = there.info(f"{path}/group").attributes, n_subjects + 1
+        tables, n_reused = there.info(f"{path}/group").attributes, len(subjects) + 1
     elif not dry_run:
-        opened = Store(store, mode="a")
         tables = _score_and_write(
-            opened, path, key, found, brains, settings, subjects, options, overwrite=overwrite, progress=progress
+            Store(store, mode="a"), path, key, make(), settings, subjects, overwrite=overwrite, progress=progress
         )
-        n_written = n_subjects + 1
+        n_written = len(subjects) + 1
     for warning in tables.get("warnings", ()):
         progress.warn(warning)
     return RsaSummary(
         name=name,
-        dataset=dataset,
+        dataset=options["dataset"],
         store=str(store),
-        protocol=protocol,
+        protocol=options["protocol"],
         subjects=tuple(subjects),
-        n_models=len(found.columns),
-        n_layers=len(found.layers),
+        n_models=len(options["models"]),
+        n_layers=len(layers),
         distance=settings.distance,
         compare=settings.compare,
         rows=tuple(tables.get("rows", ())),
-        unique=(),
+        unique=tuple(row for row in tables.get("unique", ()) if row["quantity"] == "unique"),
         ceilings=tuple(tables.get("ceilings", ())),
         audit=(),
         n_nodes_written=n_written,
@@ -157,98 +220,13 @@ def compare_conditions(
     )
 
 
-def model_rdms_of(
-    store: Store | None,
-    *,
-    models: Sequence[str],
-    files: Mapping[str, Sequence[str]],
-    conditions: Sequence[str],
-    distance: str,
-    n_stimuli: int,
-) -> ModelRdms:
-    """Return the RDMs of stored models, then those of files.
-
-    Raises
-    ------
-    UnknownNameError, InvalidValueError
-        No model at all; rows or RDMs that are not those of the brains' stimuli.
-    """
-    from brainsim.commands.rsa_files import read_rdms
-
-    layers: list[dict[str, Any]] = []
-    rows: list[np.ndarray] = []
-    digests: list[Any] = []
-    sources: list[str] = []
-    nodes = store.nodes("activations", type="activations") if store is not None else []
-    if nodes or not files:
-        if store is None:
-            raise UnknownNameError(
-                "there is no store, and no file of model RDMs.", hint="--model-rdms MODEL=FILE, or brainsim extract"
-            )
-        for layer in _stored_layers(nodes, models, conditions):
-            layers.append({"model": layer.model, "layer": layer.layer, "index": layer.index, "family": layer.family})
-            rows.append(_layer_rdm(store, layer, distance, n_stimuli))
-            digests.append(list(layer.digests))
-            sources += list(layer.nodes.values())
-    for model, paths in files.items():
-        if model in {layer["model"] for layer in layers}:
-            raise InvalidValueError(f"model {model} is in the store and in --model-rdms; names must differ.")
-        for index, rdm in enumerate(read_rdms(paths, name=model)):
-            layers.append({"model": model, "layer": f"rdm-{index + 1}", "index": index, "family": "files"})
-            rows.append(rdm)
-            digests.append(digest(rdm.tolist()))
-    wrong = [layer["model"] for layer, rdm in zip(layers, rows, strict=True) if len(rdm) != _n_pairs(n_stimuli)]
-    if wrong:
-        raise InvalidValueError(f"RDMs of {wrong[0]} are not of {n_stimuli} stimuli, as those of the brains are.")
-    return ModelRdms(layers, np.stack(rows), digests, sources)
-
-
-def _n_pairs(n: int) -> int:
-    return n * (n - 1) // 2
-
-
-def _stored_layers(nodes: Sequence[Any], models: Sequence[str], conditions: Sequence[str]) -> list[LayerSource]:
-    from brainsim.features.bands import select_layers
-
-    names = sorted({node.attributes["stimulus"] for node in nodes})
-    if not conditions and len(names) > 1:
-        raise InvalidValueError(
-            f"the store holds activations of {len(names)} stimuli ({', '.join(names[:5])}); which are the conditions?",
-            hint=f"--conditions {names[0]}",
-        )
-    return select_layers(nodes, models=models, stimuli=list(conditions) or names)
-
-
-def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int) -> np.ndarray:
-    from brainsim.commands.rsa_rdms import BLOCK_FEATURES
-    from brainsim.rsa.rdm import gram_of_blocks, square_rdm, upper
-
-    n_rows = sum(store.info(node).arrays["values"][0][0] for node in layer.nodes.values())
-    if n_rows != n_stimuli:
-        raise InvalidValueError(
-            f"{layer.name} has {n_rows} rows for {', '.join(layer.nodes)}; the brains' RDMs have {n_stimuli} stimuli.",
-            hint="--conditions NAME,NAME picks other stored stimuli",
-        )
-
-    blocks = (
-        np.concatenate(
-            [store.read(node, "values", columns=slice(a, a + BLOCK_FEATURES)) for node in layer.nodes.values()]
-        ).astype(np.float64)
-        for a in range(0, layer.n_features, BLOCK_FEATURES)
-    )
-    gram, sums = gram_of_blocks(blocks, n_rows)
-    return upper(square_rdm(gram, sums, layer.n_features, distance=distance, name=layer.name, rows="stimuli"))
-
-
 def _score_and_write(
     store: Store,
     path: str,
     key: Mapping[str, Any],
-    found: ModelRdms,
-    brains: Mapping[str, np.ndarray],
+    data: ConditionData,
     settings: RsaSettings,
     subjects: Sequence[str],
-    options: Mapping[str, Any],
     *,
     overwrite: bool,
     progress: Progress,
@@ -256,30 +234,36 @@ def _score_and_write(
     from brainsim.commands.rsa_condition_scores import score_conditions
     from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
-    scores = score_conditions(found, brains, settings, options, progress=progress)
-    models = [{"model": m, "family": found.layers[rows[0]]["family"]} for m, rows in found.columns.items()]
-    told = {"comparison": settings.compare, "distance": settings.distance, "options": options, "sources": found.sources}
+    found, options = data.found, key["options"]
+    scores = score_conditions(found, data.brains, settings, options, progress=progress)
+    warnings = [*data.notes, *scores.notes]
+    told = {"comparison": settings.compare, "distance": settings.distance, "options": options, "warnings": warnings}
     for index, subject in enumerate(subjects):
+        arrays = {"layer_score": scores.layer[:, :, index], "model_score": scores.model[:, :, index]}
+        if scores.subset_r2 is not None and scores.joint is not None:
+            arrays["subset_r2_folds"] = scores.subset_r2[:, :, index]
+            arrays["joint_score_folds"] = scores.joint[:, :, index]
         store.write(
             f"{path}/{subject}",
             type="rsa",
             key={**key, "subject": subject},
-            arrays={
-                "layer_score": scores.layer[:, :, index].astype(np.float64),
-                "model_score": scores.model[:, :, index].astype(np.float64),
-            },
+            arrays={n: a.astype(np.float64 if n.endswith("_score") else np.float32) for n, a in arrays.items()},
             attributes={
                 **told,
                 "layers": found.layers,
-                "models": models,
-                "streams": list(brains),
-                "warnings": scores.notes,
-                "n_targets": {},
+                "models": [
+                    {"model": m, "family": found.layers[rows[0]]["family"]} for m, rows in found.columns.items()
+                ],
+                "families": found.families,
+                "streams": list(data.brains),
+                "joint_sets": found.joint_sets if scores.joint is not None else [],
+                "n_targets": {stream: n for (who, stream), n in data.n_targets.items() if who == subject},
+                "sources": [*data.sources.get(subject, ()), *found.sources],
             },
             overwrite=overwrite,
         )
     pictures = stimulus_pictures(
-        found.rdms, brains, found.layers, scores.layer, settings.compare, n_stimuli=int(options["n_stimuli"])
+        found.rdms, data.brains, found.layers, scores.layer, settings.compare, n_stimuli=int(options["n_stimuli"])
     )
     _, name, dataset = path.split("/")
     write_pictures(store, name, dataset, key, pictures, sources=[f"{path}/{subject}" for subject in subjects])
@@ -294,7 +278,6 @@ def _score_and_write(
             "subjects": list(subjects),
             "dataset": options["dataset"],
             "sources": [f"{path}/{subject}" for subject in subjects],
-            "warnings": scores.notes,
         },
         overwrite=overwrite,
     )

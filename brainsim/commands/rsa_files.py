@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from brainsim.commands.rsa_mat import read_mat
 from brainsim.core.checks import check_file
 from brainsim.core.errors import InputFileError, InvalidValueError
 
-SUFFIXES = (".npy", ".npz", ".csv", ".tsv")
+SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".tsv")
 
 # The array of an .npz that holds several: this one is taken.
 NPZ_NAME = "rdms"
@@ -22,9 +23,10 @@ def read_rdms(paths: Sequence[Path | str], *, name: str) -> np.ndarray:
     Parameters
     ----------
     paths : sequence of path
-        ``.npy``, ``.npz`` (its array ``rdms``, or its only one), ``.csv`` or ``.tsv`` (a square table, without or with
-        labels in its first row and column). An array is one square RDM, (n, n), several, (n_rdms, n, n), or vectors of
-        pairs, (n_pairs,) or (n_rdms, n_pairs): upper triangles, row by row.
+        ``.npy``, ``.npz`` (its array ``rdms``, or its only one), ``.mat`` (`read_mat`; or ``FILE.mat:VARIABLE``),
+        ``.csv`` or ``.tsv`` (a square table, without or with labels in its first row and column). An array is one
+        square RDM, (n, n), several, (n_rdms, n, n), or vectors of pairs, (n_pairs,) or (n_rdms, n_pairs): upper
+        triangles, row by row.
     name : str
         Whose RDMs they are, for errors.
 
@@ -33,17 +35,19 @@ def read_rdms(paths: Sequence[Path | str], *, name: str) -> np.ndarray:
     InputFileError, InvalidValueError
         No such file, another format; no RDM, or one of another size than the first.
     """
-    found = [rdm for path in paths for rdm in _read_file(check_file(path, what="file of RDMs"), name)]
+    found = [rdm for path in paths for rdm in _read_file(path, name)]
     sizes = sorted({len(rdm) for rdm in found})
     if len(sizes) > 1:
         raise InvalidValueError(f"RDMs of {name} have {', '.join(map(str, sizes))} pairs; all must have the same.")
     return np.stack(found)
 
 
-def _read_file(path: Path, name: str) -> list[np.ndarray]:
+def _read_file(word: Path | str, name: str) -> list[np.ndarray]:
     from brainsim.rsa.rdm import from_square, n_rows_of
 
-    values = _read_array(path)
+    file, variable = _split(str(word))
+    path = check_file(file, what="file of RDMs")
+    values = _read_array(path, variable)
     told = f"{name} in {path.name}"
     if not np.issubdtype(values.dtype, np.number):
         raise InputFileError(f"{path} holds {values.dtype} values; RDMs are numbers.")
@@ -60,7 +64,15 @@ def _read_file(path: Path, name: str) -> list[np.ndarray]:
     return list(vectors)
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _split(word: str) -> tuple[str, str]:
+    """Return the file and the variable of ``FILE.mat:VARIABLE``; a file of that very name goes first."""
+    head, colon, variable = word.rpartition(":")
+    if colon and head.lower().endswith(".mat") and not Path(word).exists():
+        return head, variable
+    return word, ""
+
+
+def _read_array(path: Path, variable: str) -> np.ndarray:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
@@ -74,6 +86,8 @@ def _read_array(path: Path) -> np.ndarray:
                         f"{path} holds {len(names)} arrays ({', '.join(names[:5])}) and none is called {NPZ_NAME!r}."
                     )
                 return np.asarray(arrays[chosen])
+        if suffix == ".mat":
+            return read_mat(path, variable)
         if suffix in (".csv", ".tsv"):
             return _read_table(path, "," if suffix == ".csv" else "\t")
     except (ValueError, OSError, EOFError) as error:

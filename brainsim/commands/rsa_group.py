@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ def group_tables(
     models: Sequence[Mapping[str, str]],
     families: Mapping[str, Sequence[str]],
     subset_spec: str,
+    joint_sets: Sequence[Sequence[str]],
     seed: int,
 ) -> dict[str, Any]:
     """Return every table of a group node.
@@ -47,6 +50,8 @@ def group_tables(
         Models of each family.
     subset_spec : str
         Which subsets of families were scored.
+    joint_sets : sequence of sequence of str
+        Models whose similarity together was scored.
     """
     from brainsim.stats.intervals import crossed_row
     from brainsim.stats.significance import compare_rows, score_rows
@@ -54,19 +59,32 @@ def group_tables(
     streams = list(dict.fromkeys(stream for group in groups for _, stream in group.targets))
     tested: list[np.ndarray] = []
     heads: list[dict[str, Any]] = []
-    layer_rows, best_rows, compared, together, ceilings = [], [], [], [], []
+    layer_rows, best_rows, compared, together, joint, ceilings = [], [], [], [], [], []
     names = [m["model"] for m in models]
+    # Layers are combined with weights from the other runs; one layer alone has a weight, but nothing to choose.
+    n_layers = Counter(layer["model"] for layer in layers)
+    combined = [n_layers[name] > 1 for name in names]
+    # With one block of pairs nothing could be combined.
+    has_joint = all(group.joint is not None for group in groups)
+    joint_sets = joint_sets if has_joint else ()
     for stream in streams:
         scores = stack_subjects(groups, "model", stream)  # (n_models, n_subjects, n_blocks)
         heads += [{"stream": stream, **model} for model in models]
         tested.append(scores)
-        compared += [{"stream": stream, **row} for row in compare_rows(scores, names, seed=seed)]
+        compared += [
+            {"stream": stream, **row} for row in compare_rows(scores, names, cross_validated=combined, seed=seed)
+        ]
         for layer, values in zip(layers, stack_subjects(groups, "layer", stream), strict=True):
             row = {k: layer[k] for k in ("model", "layer", "index")}
             layer_rows.append({"stream": stream, **row, **crossed_row(values)})
         for model, values in zip(models, stack_subjects(groups, "best", stream), strict=True):
-            best_rows.append({"stream": stream, **model, **crossed_row(values)})
-        together.append({"stream": stream, **crossed_row(stack_subjects(groups, "together", stream))})
+            best_rows.append({"stream": stream, **model, **crossed_row(values, cross_validated=True)})
+        joint_scores = stack_subjects(groups, "together", stream)
+        together.append({"stream": stream, **crossed_row(joint_scores, cross_validated=True)})
+        for members, values in zip(
+            joint_sets, stack_subjects(groups, "joint", stream) if has_joint else [], strict=True
+        ):
+            joint.append({"stream": stream, "models": list(members), **crossed_row(values, cross_validated=True)})
         ceilings += _ceiling(groups, stream)
     # One family of tests: all systems in all streams.
     n_blocks = min(scores.shape[-1] for scores in tested)
@@ -75,20 +93,26 @@ def group_tables(
         np.pad(s[..., :n_blocks], ((0, 0), (0, n_subjects - s.shape[1]), (0, 0)), constant_values=np.nan)
         for s in tested
     ]
+    scored = score_rows(np.concatenate(padded), cross_validated=combined * len(streams), seed=seed)
     rows = [
         {**head, **row, "subjects": row["subjects"][: tested[at // len(models)].shape[1]]}
-        for at, (head, row) in enumerate(zip(heads, score_rows(np.concatenate(padded), seed=seed), strict=True))
+        for at, (head, row) in enumerate(zip(heads, scored, strict=True))
     ]
     return {
         "rows": rows,
         "layers": layer_rows,
         "best_layers": best_rows,
         "together": together,
-        "comparisons": _q_over_all(compared),
+        "joint_similarity": joint,
+        "comparisons": q_over_all(compared),
         "ceilings": ceilings,
         "interval": INTERVAL,
         **_tables_between(groups, streams, names),
-        **(_family_tables(groups, streams, families, subset_spec) if groups[0].subset_r2 is not None else {}),
+        **(
+            family_tables({s: stack_subjects(groups, "subset_r2", s) for s in streams}, families, subset_spec)
+            if groups[0].subset_r2 is not None
+            else {}
+        ),
     }
 
 
@@ -100,8 +124,8 @@ def _ceiling(groups: Sequence[GroupScores], stream: str) -> list[dict[str, Any]]
     return [{"stream": stream, "lower": lower, "upper": upper}]
 
 
-def _q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Correct for all pairs of systems in all streams together."""
+def q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons with p corrected for all pairs of systems in all streams together."""
     from brainsim.stats.fdr import false_discovery_rates
 
     for name in ("p", "p_subjects"):
@@ -115,6 +139,8 @@ def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names
     """Return the tables of pairs of systems: together, and one beside the other."""
     from brainsim.stats.intervals import crossed_row
 
+    fitted_row = partial(crossed_row, cross_validated=True)
+
     tables: dict[str, Any] = {}
     for name, first, second in (("pair", "a", "b"), ("residual", "control", "target")):
         if getattr(groups[0], name) is None:
@@ -125,33 +151,43 @@ def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names
             for a, row in enumerate(names):
                 for b, column in enumerate(names):
                     if name == "residual" or a < b:
-                        rows.append({"stream": stream, first: row, second: column, **crossed_row(scores[a, b])})
+                        rows.append({"stream": stream, first: row, second: column, **fitted_row(scores[a, b])})
         tables["pairs" if name == "pair" else "residuals"] = rows
     return tables
 
 
-def _family_tables(
-    groups: Sequence[GroupScores], streams: Sequence[str], families: Mapping[str, Sequence[str]], spec: str
+def family_tables(
+    scores_of: Mapping[str, np.ndarray], families: Mapping[str, Sequence[str]], spec: str
 ) -> dict[str, Any]:
-    """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition."""
+    """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition.
+
+    Parameters
+    ----------
+    scores_of : mapping of str to ndarray, (n_subsets, n_subjects, n_folds)
+        Stream -> R² of each subset of families, in the order of `subset_plan`.
+    families : mapping of str to sequence of str
+        Models of each family.
+    spec : str
+        Which subsets.
+    """
     from brainsim.stats.intervals import crossed_row
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
+    fitted_row = partial(crossed_row, cross_validated=True)
     names = list(families)
     plan = subset_plan(len(names), spec)
     unique, shared, joint = [], [], []
-    for stream in streams:
-        scores = stack_subjects(groups, "subset_r2", stream)  # (n_subsets, n_subjects, n_blocks)
-        joint.append({"stream": stream, **crossed_row(scores[-1])})
+    for stream, scores in scores_of.items():
+        joint.append({"stream": stream, **fitted_row(scores[-1])})
         if plan.has_unique:
             for family, values in zip(names, unique_parts(scores, plan), strict=True):
-                unique.append({"stream": stream, "family": family, "quantity": "unique", **crossed_row(values)})
+                unique.append({"stream": stream, "family": family, "quantity": "unique", **fitted_row(values)})
             parts = commonality_parts(scores, plan)
             for members, values in zip(subset_names(names, plan.part_masks), parts, strict=True):
-                shared.append({"stream": stream, "families": members, **crossed_row(values)})
+                shared.append({"stream": stream, "families": members, **fitted_row(values)})
         for at, mask in enumerate(plan.masks):
             if mask.bit_count() == 1 and len(names) > 1:
                 family = names[mask.bit_length() - 1]
                 row = {"stream": stream, "family": family, "quantity": "alone"}
-                unique.append({**row, **crossed_row(scores[at])})
+                unique.append({**row, **fitted_row(scores[at])})
     return {"families": {f: list(m) for f, m in families.items()}, "unique": unique, "parts": shared, "joint": joint}

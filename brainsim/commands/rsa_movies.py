@@ -13,8 +13,7 @@ import numpy as np
 from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import RsaSettings, resolve_settings
-from brainsim.core.errors import InvalidValueError
+from brainsim.commands.rsa_options import VERSION, RsaSettings, resolve_settings
 from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,6 +83,15 @@ class MovieRsa:
             for mask in subset_plan(len(own), self.subset_spec).masks
         ]
 
+    def joint_sets(self) -> list[list[str]]:
+        """Return all models together, and without those of one family in turn; none without a second family."""
+        if self.settings.method == "none" or len(self.families) < 2:
+            return []
+        return [
+            [model for family, members in self.families.items() if family != left_out for model in members]
+            for left_out in (None, *self.families)
+        ]
+
     def path(self, subject: str) -> str:
         """Return the node of a subject, or of the group."""
         return f"rsa/{self.name}/{self.dataset}/{subject}"
@@ -104,6 +112,7 @@ class MovieRsa:
         """Return everything that makes the results; ceilings need all subjects, so they are made together."""
         return {
             "kind": "rsa",
+            "version": VERSION,
             "options": self.options(),
             "features": [list(layer.digests) for layer in self.layers],
             "data": {s.name: s.digests for group in self.groups for s in group.subjects},
@@ -129,12 +138,6 @@ def plan_movies(
     from brainsim.variance.lattice import subset_plan
 
     groups = group_by_timing(find_subjects(store, dataset, subjects))
-    betas = [subject.name for group in groups for subject in group.subjects if subject.has_betas]
-    if betas:
-        raise InvalidValueError(
-            f"rows of {betas[0]} are stimuli (betas); a movie's geometry models their response in time.",
-            hint="--rdms STREAM=FILE compares stimulus sets",
-        )
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
     nodes = by_protocol(store.nodes("activations", type="activations"), settings.features)
     grouped = regroup(select_layers(nodes, models=models, stimuli=stimuli), families)
@@ -168,7 +171,8 @@ def score_plan(
     scores = []
     for group in plan.groups:
         rdms = group_rdms(store, group, plan.layers, plan.settings, device=device, progress=progress)
-        result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets())
+        joint = [np.concatenate([plan.columns[m] for m in models]) for models in plan.joint_sets()]
+        result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets(), joint=joint)
         warned = [f"{s}: {w}" for s, told in rdms.warnings.items() for w in told]
         scores.append(replace(result, notes=[*warned, *result.notes], n_voxels=rdms.n_voxels))
         if pictures is not None and not pictures:
@@ -183,7 +187,7 @@ def ensure_plan(
     from brainsim.commands import rsa_pictures
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
-    from brainsim.commands.rsa_rdms import study_caveats
+    from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
 
     everyone = [s for group in plan.groups for s in group.subjects]
     key = plan.key()
@@ -200,6 +204,8 @@ def ensure_plan(
         notes += study_caveats(store, plan.layers, everyone)
     elif plan.settings.lag_means == "kept" and plan.settings.pairs != "between-run":
         notes.append("What depends on the time between TRs alone was kept: unrelated slow series score high by it.")
+    elif plan.settings.pairs != "between-run":
+        notes += drift_caveats(everyone)
     if plan.settings.cv == "subjects":
         notes.append(
             "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "
@@ -216,6 +222,7 @@ def ensure_plan(
         models=plan.models,
         families=plan.families,
         subset_spec=plan.subset_spec,
+        joint_sets=plan.joint_sets(),
         seed=plan.seed,
     )
     rsa_pictures.write_pictures(
@@ -268,6 +275,8 @@ def _write_subject(
             arrays[name] = values[:, :, rows].mean(axis=-1)
     if group.subset_r2 is not None:
         arrays["subset_r2_folds"] = group.subset_r2[:, rows]
+    if group.joint is not None:
+        arrays["joint_score_folds"] = group.joint[:, rows]
     store.write(
         plan.path(subject),
         type="rsa",
@@ -279,6 +288,7 @@ def _write_subject(
             "families": {f: list(m) for f, m in plan.families.items()},
             "streams": streams,
             "folds": list(group.blocks),
+            "joint_sets": plan.joint_sets(),
             "comparison": plan.settings.compare,
             "distance": plan.settings.distance,
             "n_targets": {stream: group.n_voxels[subject, stream] for stream in streams},

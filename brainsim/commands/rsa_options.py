@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from brainsim.core.checks import check_choice, check_number
 from brainsim.core.errors import InvalidValueError
+
+# Of what results hold and how it is made: results of another version are made anew.
+VERSION = 2
 
 PROTOCOLS = ("default", "study", "both")
 METHODS = ("auto", "partition", "residual", "none")
@@ -85,6 +89,38 @@ QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
     """Return the settings with some fields as the study has them."""
     return replace(settings, **{name: getattr(STUDY, name) for name in fields})
+
+
+def condition_settings(protocol: str, words: Mapping[str, Any], *, what: str) -> RsaSettings:
+    """Check the words of an RSA of stimuli, which have no order in time, and fill in the defaults.
+
+    Parameters
+    ----------
+    protocol : str
+        As typed.
+    words : mapping
+        The words of `resolve_settings`, as typed.
+    what : str
+        What is compared, for the error.
+
+    Raises
+    ------
+    InvalidValueError
+        A word that only movies have.
+    """
+    nothing = {"cv": "runs", "pairs": "within-run", "min_lag_s": None, "trim_s": None, "keep_lag_means": False}
+    if protocol != "default":
+        raise InvalidValueError(f"--protocol is {protocol}; the study has movies only: {what} have default.")
+    for name, default in nothing.items():
+        if words[name] != default:
+            raise InvalidValueError(
+                f"--{name.replace('_', '-')} is {words[name]}; {what} have no time between rows.", hint="leave it out"
+            )
+    if words["method"] == "residual":
+        raise InvalidValueError(
+            f"--method is residual, the study's control between runs; {what} have partition or none."
+        )
+    return resolve_settings("default", **{**words, "min_lag_s": 0.0, "trim_s": 0.0})
 
 
 def resolve_settings(

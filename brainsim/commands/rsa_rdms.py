@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,23 +55,23 @@ class GroupRdms:
     warnings: dict[str, list[str]]
 
 
-def first_showings(group: SubjectGroup) -> tuple[SubjectGroup, list[list[int]]]:
+def first_showings(group: SubjectGroup, *, at_least: int = 2) -> tuple[SubjectGroup, list[list[int]]]:
     """Return the group with every stimulus once, and the runs that repeat each.
 
     Raises
     ------
     InvalidValueError
-        A stimulus that was shown once: there is no noise to measure.
+        A stimulus that was shown less often than `at_least`: with one showing there is no noise to measure.
     """
     places: dict[tuple[Any, ...], list[int]] = {}
     for run, timing in enumerate(group.timing):
         places.setdefault((timing.stimulus, timing.grid), []).append(run)
-    once = [group.timing[runs[0]].stimulus for runs in places.values() if len(runs) < 2]
+    once = [group.timing[runs[0]].stimulus for runs in places.values() if len(runs) < at_least]
     if once:
         raise InvalidValueError(
             f"{len(once)} of {len(places)} stimuli were shown once ({', '.join(once[:3])}); distances in units "
             "of noise need every stimulus at least twice, at the same times.",
-            hint="--distance correlation or euclidean",
+            hint="--distance correlation or euclidean; ingest --repeats keep does not average repeats",
         )
     # A TR that one showing lacks is no pattern with repeats.
     lacking = [sorted({row for run in runs for row in group.timing[run].left_out}) for runs in places.values()]
@@ -218,6 +218,18 @@ def stream_rdms(
     warnings: list[str],
 ) -> Iterator[tuple[str, list[np.ndarray], int]]:
     """Yield each stream with its RDM of every block, float32 (n_pairs,) each, and its number of valid voxels."""
+    for stream, patterns, n in stream_patterns(store, subject, repeats, warnings):
+        rdms = [_bold_rdm(patterns, block, settings.distance, f"{subject.name} {stream}") for block in blocks]
+        yield stream, rdms, n
+
+
+def stream_patterns(
+    store: Store, subject: Subject, repeats: Sequence[Sequence[int]], warnings: list[str]
+) -> Iterator[tuple[str, list[np.ndarray], int]]:
+    """Yield each stream with its patterns and its number of valid voxels.
+
+    Patterns are (n_repeats, n_rows, n_voxels) for each list of runs that repeat one another.
+    """
     values = [store.read(node.path, "values") for node in subject.bold]
     valid = np.all([np.isfinite(v).all(axis=0) for v in values], axis=0)
     for stream, mask in stream_masks(store, subject).items():
@@ -226,9 +238,7 @@ def stream_rdms(
         if n < MIN_PATTERN:
             warnings.append(f"Stream {stream} has {n} valid voxels; a pattern needs {MIN_PATTERN}.")
             continue
-        patterns = [np.stack([values[run][:, inside] for run in runs]) for runs in repeats]  # (n_repeats, n_trs, n)
-        rdms = [_bold_rdm(patterns, block, settings.distance, f"{subject.name} {stream}") for block in blocks]
-        yield stream, rdms, n
+        yield stream, [np.stack([values[run][:, inside] for run in runs]) for runs in repeats], n
 
 
 def _bold_rdm(patterns: Sequence[np.ndarray], block: PairBlock, distance: str, name: str) -> np.ndarray:
@@ -255,6 +265,21 @@ def by_protocol(nodes: Sequence[NodeInfo], protocol: str) -> list[NodeInfo]:
         node
         for node in nodes
         if protocol not in there[node.attributes["model"]] or node.attributes.get("protocol", "") == protocol
+    ]
+
+
+def drift_caveats(subjects: Sequence[Subject]) -> list[str]:
+    """Return what to know where BOLD keeps its slow drifts."""
+    runs = [node for subject in subjects for node in subject.bold]
+    cleaning = [node.attributes.get("cleaning") for node in runs]
+    n_slow = sum(
+        isinstance(told, Mapping) and not (told.get("high_pass_s") or told.get("detrend")) for told in cleaning
+    )
+    if not n_slow:
+        return []
+    return [
+        f"{n_slow} of {len(runs)} runs of BOLD were not high-pass filtered (ingest --high-pass-s): what is slow is "
+        "alike by its place in the run, and very slow features score too high."
     ]
 
 

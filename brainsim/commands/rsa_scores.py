@@ -12,7 +12,7 @@ from brainsim.commands.rsa_options import RsaSettings
 
 if TYPE_CHECKING:
     from brainsim.commands.rsa_rdms import GroupRdms
-    from brainsim.rsa.combine import Weigh
+    from brainsim.rsa.combine import Columns, Weigh
     from brainsim.rsa.moments import Moments
 
 # Pairs of more systems than this are not scored: nobody reads the table.
@@ -45,6 +45,8 @@ class GroupScores:
         Control, target system.
     subset_r2 : ndarray or None, (n_subsets, ...)
         Held-out variance of RDMs that each subset of families explains.
+    joint : ndarray or None, (n_sets, ...)
+        Similarity of all models' layers together, and without those of one family in turn.
     ceilings : dict of str to (lower, upper)
         Per stream.
     notes : list of str
@@ -64,6 +66,7 @@ class GroupScores:
     pair: np.ndarray | None = None
     residual: np.ndarray | None = None
     subset_r2: np.ndarray | None = None
+    joint: np.ndarray | None = None
     ceilings: dict[str, tuple[float, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     n_voxels: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -75,6 +78,7 @@ def score_group(
     *,
     models: Mapping[str, Sequence[int]],
     subsets: Sequence[np.ndarray],
+    joint: Sequence[np.ndarray] = (),
 ) -> GroupScores:
     """Score every layer, model and subset of families.
 
@@ -88,6 +92,8 @@ def score_group(
         Layers of each model.
     subsets : sequence of ndarray of int
         Layers of each subset of families; empty where no partition is wanted.
+    joint : sequence of ndarray of int
+        Layers of sets of models whose similarity together is wanted.
     """
     from brainsim.rsa.compare import COMPARISONS
     from brainsim.rsa.moments import pair_moments
@@ -109,7 +115,7 @@ def score_group(
     moments = [pair_moments(A, Y) for A, Y in zip(rdms.A, rdms.Y, strict=True)]
     if settings.weights == "pooled":
         moments = [m.standardised() for m in moments]
-    weigh = _weighing(settings, rdms.targets)
+    weigh = _remembered(_weighing(settings, rdms.targets))
     systems = [np.asarray(columns) for columns in models.values()]
     weight = np.zeros((len(rdms.A[0]), len(rdms.targets)))
     by_model = [weigh(moments, columns) for columns in systems]
@@ -121,6 +127,7 @@ def score_group(
         notes.append(
             f"{n_empty} of {model.size} predictions of held-out RDMs had no layer with weight; they count as 0."
         )
+    by_set = [weigh(moments, columns) for columns in joint]
     pair, together = None, np.nan_to_num(score_sets(moments, [np.concatenate(systems)], weigh))[0]
     if settings.method == "residual" and len(models) <= MAX_PAIRED:
         scores = score_systems(moments, systems, weigh)
@@ -137,9 +144,23 @@ def score_group(
         pair=pair,
         residual=residual_scores(moments, systems) if settings.method == "residual" else None,
         subset_r2=explained(moments, subsets, weigh) if subsets else None,
+        joint=_model_scores(rdms, settings, joint, by_set, moments)[0] if joint else None,
         ceilings=ceilings,
         notes=notes,
     )
+
+
+def _remembered(weigh: Weigh) -> Weigh:
+    """Return a weighing that fits the same layers once: subsets, sets and all layers together overlap."""
+    found: dict[tuple[int, ...], list[np.ndarray]] = {}
+
+    def again(moments: Sequence[Moments], columns: Columns) -> list[np.ndarray]:
+        layers = tuple(int(column) for column in columns)
+        if layers not in found:
+            found[layers] = weigh(moments, columns)
+        return found[layers]
+
+    return again
 
 
 def _weighing(settings: RsaSettings, targets: Sequence[tuple[str, str]]) -> Weigh:

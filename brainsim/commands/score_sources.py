@@ -190,16 +190,21 @@ def _join_fits(store: Store, group: Sequence[Sequence[NodeInfo]], as_rows: bool)
 
 
 def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
-    """Return each system's similarity, its layers combined, and the lower noise ceiling of each stream."""
+    """Return the similarity of each system and of sets, layers combined, and the lower noise ceiling of each stream."""
     name, subjects = _names(nodes)
-    _refuse_mixtures(nodes, ("models", "comparison", "options"))
+    _refuse_mixtures(nodes, ("models", "comparison", "options", "joint_sets"))
     models = [str(model["model"]) for model in nodes[0].attributes["models"]]
     system_of = name_systems(models, as_rows=as_rows)
     streams = tuple(dict.fromkeys(s for info in nodes for s in info.attributes["streams"]))
-    values = np.full((len(nodes), len(streams), len(models)), np.nan)
+    named = [[model] for model in models] + [list(members) for members in nodes[0].attributes.get("joint_sets", ())]
+    values = np.full((len(nodes), len(streams), len(named)), np.nan)
     for row, info in enumerate(nodes):
         columns = [streams.index(stream) for stream in info.attributes["streams"]]
-        values[row, columns] = store.read(info.path, "model_score").T
+        values[row, columns, : len(models)] = store.read(info.path, "model_score").T
+        if "joint_score_folds" in info.arrays:
+            values[row, columns, len(models) :] = store.read(info.path, "joint_score_folds").mean(axis=-1).T
+    # One family without the other is a system by itself, where families are systems: that score is there already.
+    sets = {frozenset(system_of[m] for m in members): values[..., at] for at, members in reversed([*enumerate(named)])}
     group_path = f"{nodes[0].path.rsplit('/', 1)[0]}/group"
     group: Mapping[str, Any] = store.info(group_path).attributes if store.has(group_path) else {}
     lower = {row["stream"]: float(row["lower"]) for row in group.get("ceilings", [])}
@@ -212,7 +217,7 @@ def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
         measure="geometry",
         subjects=subjects,
         streams=streams,
-        sets={frozenset((system_of[model],)): values[..., m] for m, model in enumerate(models)},
+        sets={members: scores for members, scores in sets.items() if np.isfinite(scores).any()},
         reachable=np.broadcast_to(ceilings, values.shape[:2]) if has_all else None,
         reachable_is="lower noise ceiling" if has_all else "",
         nodes=tuple(info.path for info in (*nodes, *([store.info(group_path)] if group else []))),

@@ -185,22 +185,30 @@ def regroup(
     """
     if families is None:
         return [(layer.family, layer) for layer in layers]
-    pairs = []
+    family_of = group_models([layer.model for layer in layers], families)
+    return [(name, layer) for name in families for layer in layers if family_of.get(layer.model) == name]
+
+
+def group_models(models: Sequence[str], families: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the family of each model that is in one, by globs over models.
+
+    Raises
+    ------
+    UnknownNameError, InvalidValueError
+        A family that no model matches; a model in two.
+    """
+    found: dict[str, str] = {}
     for name, globs in families.items():
-        members = [layer for layer in layers if any(fnmatchcase(layer.model, glob) for glob in globs)]
+        members = [model for model in dict.fromkeys(models) if any(fnmatchcase(model, glob) for glob in globs)]
         if not members:
             raise UnknownNameError(
                 f"family {name!r} ({', '.join(globs)}) matches no stored model; "
-                f"{suggest(globs[0] if globs else '', sorted({layer.model for layer in layers}))}"
+                f"{suggest(globs[0] if globs else '', sorted(set(models)))}"
             )
-        pairs += [(name, layer) for layer in members]
-    taken: dict[str, str] = {}
-    for name, layer in pairs:
-        if taken.setdefault(layer.model, name) != name:
-            raise InvalidValueError(
-                f"model {layer.model} is in two families, {taken[layer.model]} and {name}; one is allowed."
-            )
-    return pairs
+        for model in members:
+            if found.setdefault(model, name) != name:
+                raise InvalidValueError(f"model {model} is in two families, {found[model]} and {name}; one is allowed.")
+    return found
 
 
 def make_bands(

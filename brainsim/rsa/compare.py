@@ -6,9 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from brainsim.rsa.ranks import rank_rows, tau_a
 from brainsim.rsa.rdm import n_rows_of
 
 Comparison = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+# Pairs that are read at once: 20 rows of them are 1.3 MB in float64 and stay in the cache of a core.
+CHUNK_PAIRS = 8192
 
 
 def cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -16,48 +21,40 @@ def cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 
     A row without length gives NaN.
     """
-    A, B = A.astype(np.float64), B.astype(np.float64)
-    norm = np.outer(np.linalg.norm(A, axis=1), np.linalg.norm(B, axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norm > 0, (A @ B.T) / norm, np.nan)
+    return _cosine(A, B, np.zeros((len(A), 1)), np.zeros((len(B), 1)))
 
 
 def pearson(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation between the rows of A and of B, (n_a, n_b)."""
-    return cosine(A - A.mean(axis=1, keepdims=True), B - B.mean(axis=1, keepdims=True))
+    return _cosine(A, B, *(X.mean(axis=1, keepdims=True, dtype=np.float64) for X in (A, B)))
+
+
+def _cosine(A: np.ndarray, B: np.ndarray, origin_a: np.ndarray, origin_b: np.ndarray) -> np.ndarray:
+    """Return the cosine about an origin of each row, in one pass that copies no whole RDM."""
+    products = np.zeros((len(A), len(B)))
+    power_a, power_b = np.zeros(len(A)), np.zeros(len(B))
+    for start in range(0, A.shape[1], CHUNK_PAIRS):
+        pairs = slice(start, start + CHUNK_PAIRS)
+        a, b = A[:, pairs] - origin_a, B[:, pairs] - origin_b  # float64: origins are
+        products += a @ b.T
+        power_a += np.einsum("ij,ij->i", a, a)
+        power_b += np.einsum("ij,ij->i", b, b)
+    norm = np.sqrt(np.outer(power_a, power_b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, products / norm, np.nan)
 
 
 def spearman(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return Spearman's rank correlation between the rows of A and of B, ties at their mean rank, (n_a, n_b)."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(A, axis=1), rankdata(B, axis=1))
+    return pearson(rank_rows(A), rank_rows(B))
 
 
 def kendall(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return Kendall's tau-a between the rows of A and of B, (n_a, n_b).
 
     Tau-a divides the surplus of concordant pairs by all pairs, so that ties count against a model (Nili et al. 2014).
-    SciPy gives tau-b in O(n log n); tau-a follows from the numbers of ties.
     """
-    from scipy.stats import kendalltau
-
-    n = A.shape[1]
-    n_pairs = n * (n - 1) / 2
-    untied_a = [n_pairs - _tied(row) for row in A]
-    untied_b = [n_pairs - _tied(row) for row in B]
-    table = np.full((len(A), len(B)), np.nan)
-    for i, a in enumerate(A):
-        for j, b in enumerate(B):
-            if untied_a[i] and untied_b[j]:
-                tau_b = float(kendalltau(a, b).statistic)
-                table[i, j] = tau_b * np.sqrt(untied_a[i] * untied_b[j]) / n_pairs
-    return table
-
-
-def _tied(row: np.ndarray) -> float:
-    counts = np.unique(row, return_counts=True)[1].astype(np.float64)
-    return float((counts * (counts - 1) / 2).sum())
+    return tau_a(A, B)
 
 
 def whitened_cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -125,10 +122,8 @@ NEED_ALL_PAIRS = ("whitened-cosine", "cka")
 
 def compare_each(name: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return the similarity of each row of A with the same row of B, float64 (n,)."""
-    from scipy.stats import rankdata
-
     if name in ("spearman", "pearson", "cosine"):
-        A, B = (rankdata(X, axis=1) if name == "spearman" else X.astype(np.float64) for X in (A, B))
+        A, B = (rank_rows(X) if name == "spearman" else X.astype(np.float64) for X in (A, B))
         if name != "cosine":
             A, B = (X - X.mean(axis=1, keepdims=True) for X in (A, B))
         norm = np.linalg.norm(A, axis=1) * np.linalg.norm(B, axis=1)
@@ -162,14 +157,12 @@ def noise_ceiling(
     (float, float)
         Means over subjects; NaN with fewer than two.
     """
-    from scipy.stats import rankdata
-
     if len(rdms) < 2:
         return float("nan"), float("nan")
     z = rdms.astype(np.float64)
     if not raw:
         if comparison in (spearman, kendall):
-            z = rankdata(z, axis=1)
+            z = rank_rows(z)
         if comparison in (spearman, kendall, pearson):
             z = z - z.mean(axis=1, keepdims=True)
         z /= np.linalg.norm(z, axis=1, keepdims=True)

@@ -122,22 +122,34 @@ def gram_of_blocks(
     gram : ndarray of float64, (n_rows, n_rows)
     row_sums : ndarray of float64, (n_rows,)
     """
+    gram = np.zeros((n_rows, n_rows))
+    sums = np.zeros(n_rows)
+    for block in blocks:
+        product, sum_of_rows = _products(block, weights) if device == "cpu" else _products_on(device, block, weights)
+        gram += product
+        sums += sum_of_rows
+    return gram, sums
+
+
+def _products(X: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return inner products and sums of rows; NumPy sees that the product is symmetric, and computes half of it."""
+    if weights is not None:
+        X = weights.astype(X.dtype) @ X
+    return X @ X.T, X.sum(axis=1, dtype=np.float64)
+
+
+def _products_on(device: str, block: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    gram = torch.zeros((n_rows, n_rows), dtype=torch.float64)
-    sums = torch.zeros(n_rows, dtype=torch.float64)
-    for block in blocks:
-        X = torch.as_tensor(block, device=device)
-        if weights is not None:
-            X = torch.as_tensor(weights, device=device).to(X.dtype) @ X
-        gram += (X @ X.T).cpu().double()
-        sums += X.sum(dim=1, dtype=torch.float64).cpu()
-    return gram.numpy(), sums.numpy()
+    X = torch.as_tensor(block, device=device)
+    if weights is not None:
+        X = torch.as_tensor(weights, device=device).to(X.dtype) @ X
+    return (X @ X.T).cpu().numpy(), X.sum(dim=1, dtype=torch.float64).cpu().numpy()
 
 
 def upper(square: np.ndarray) -> np.ndarray:
     """Return the upper triangle of a square matrix, row by row, without the diagonal."""
-    pairs: np.ndarray = square[np.triu_indices(len(square), k=1)]
+    pairs: np.ndarray = square[~np.tri(len(square), dtype=bool)]
     return pairs
 
 

@@ -16,7 +16,7 @@ from brainsim.stats.sign_flip import sign_flip_p
 Alternative = Literal["greater", "two-sided"]
 
 
-def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater") -> float:
+def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater", cross_validated: bool = False) -> float:
     """Return the chance of so large a mean over subjects and runs, both as random effects.
 
     Subjects who saw the same movie share what is peculiar to its runs. A test over subjects alone asks about these very
@@ -28,6 +28,8 @@ def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater") -> fl
         Subjects with a NaN are left out.
     alternative : {"greater", "two-sided"}
         Whether only means above zero count.
+    cross_validated : bool
+        Whether a run's score is that of a model that was fitted on the other runs (`crossed_spread`).
 
     Returns
     -------
@@ -37,7 +39,7 @@ def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater") -> fl
     from scipy.stats import t
 
     check_choice("the alternative", alternative, get_args(Alternative))
-    mean, error, freedom = crossed_spread(values)
+    mean, error, freedom = crossed_spread(values, cross_validated=cross_validated)
     if not np.isfinite(error):
         return float("nan")
     if error == 0:
@@ -46,13 +48,17 @@ def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater") -> fl
     return float(t.sf(statistic, freedom) if alternative == "greater" else 2 * t.sf(abs(statistic), freedom))
 
 
-def score_rows(scores: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
+def score_rows(
+    scores: np.ndarray, *, cross_validated: Sequence[bool] | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Return mean, interval, p and q of each system: whether it is like the brain at all.
 
     Parameters
     ----------
     scores : ndarray, (n_rows, n_subjects, n_runs)
         NaN where a subject has none.
+    cross_validated : sequence of bool, optional
+        Which rows' scores of a run are those of a model that was fitted on the other runs; none by default.
 
     Returns
     -------
@@ -60,10 +66,13 @@ def score_rows(scores: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
         `crossed_row`, and ``p`` (subjects and runs as random effects), ``p_subjects`` (sign flips over subjects: for
         these runs alone), and their false discovery rates over all rows, ``q`` and ``q_subjects``; null where unknown.
     """
-    return _with_q([_row(values, "greater", seed) for values in scores])
+    fitted = cross_validated or [False] * len(scores)
+    return _with_q([_row(values, "greater", seed, own) for values, own in zip(scores, fitted, strict=True)])
 
 
-def compare_rows(scores: np.ndarray, names: Sequence[str], *, seed: int = 0) -> list[dict[str, Any]]:
+def compare_rows(
+    scores: np.ndarray, names: Sequence[str], *, cross_validated: Sequence[bool] | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Return every two systems' difference: which one is more like the brain.
 
     Parameters
@@ -72,24 +81,32 @@ def compare_rows(scores: np.ndarray, names: Sequence[str], *, seed: int = 0) -> 
         Of the same subjects and runs.
     names : sequence of str
         The systems.
+    cross_validated : sequence of bool, optional
+        As in `score_rows`; a difference is, where one of the two is.
 
     Returns
     -------
     list of dict
         As `score_rows`, of ``a`` less ``b``, two-sided.
     """
+    fitted = cross_validated or [False] * len(names)
     rows = []
     for i, j in combinations(range(len(names)), 2):
-        rows.append({"a": names[i], "b": names[j], **_row(scores[i] - scores[j], "two-sided", seed)})
+        row = _row(scores[i] - scores[j], "two-sided", seed, fitted[i] or fitted[j])
+        rows.append({"a": names[i], "b": names[j], **row})
     return _with_q(rows)
 
 
-def _row(values: np.ndarray, alternative: Alternative, seed: int) -> dict[str, Any]:
+def _row(values: np.ndarray, alternative: Alternative, seed: int, cross_validated: bool) -> dict[str, Any]:
     known = values[np.isfinite(values).all(axis=1)]
     by_subject = known.mean(axis=1) if len(known) > 1 else None
     flips = None if by_subject is None else float(sign_flip_p(by_subject, alternative=alternative, seed=seed))
-    p = crossed_p(values, alternative=alternative)
-    return {**crossed_row(values), "p": p if np.isfinite(p) else None, "p_subjects": flips}
+    p = crossed_p(values, alternative=alternative, cross_validated=cross_validated)
+    return {
+        **crossed_row(values, cross_validated=cross_validated),
+        "p": p if np.isfinite(p) else None,
+        "p_subjects": flips,
+    }
 
 
 def _with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

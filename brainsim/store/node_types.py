@@ -134,6 +134,7 @@ for _row in (
             "pair_score": ("model", "model_other", "stream"),
             "residual_score": ("model", "model_other", "stream"),
             "subset_r2_folds": ("subset", "stream", "fold"),
+            "joint_score_folds": ("set", "stream", "fold"),
         },
         ("layer_score", "model_score"),
     ),

@@ -112,16 +112,23 @@ def write_fit(store: Store, scores: Scores, name: str, systems: Sequence[str], *
         )
 
 
-def write_rsa(store: Store, scores: Scores, name: str = "geometry", *, ceiling: float | None = 0.4) -> None:
-    """Write an RSA of single systems; its similarities are the scores."""
+def write_rsa(
+    store: Store, scores: Scores, name: str = "geometry", *, ceiling: float | None = 0.4, joint: bool = False
+) -> None:
+    """Write an RSA of single systems, and where asked of several together; its similarities are the scores."""
+    sets = [sorted(members) for members in scores.sets if joint and len(members) > 1]
     systems = sorted(scores.systems)
     models = [{"model": system, "family": "any"} for system in systems]
     for row, subject in enumerate(scores.subjects):
         values = np.stack([np.asarray(scores.single(s))[row] for s in systems]).astype(np.float32)
         path = f"rsa/{name}/d/{subject}"
         attributes = {"models": models, "streams": list(scores.streams), "layers": [], "comparison": "spearman",
-                      "distance": "correlation", "options": OPTIONS, "sources": [], "warnings": []}  # fmt: skip
+                      "distance": "correlation", "options": OPTIONS, "sources": [], "warnings": [],
+                      "joint_sets": sets}  # fmt: skip
         arrays = {"layer_score": values, "model_score": values}
+        if sets:
+            together = np.stack([scores.sets[frozenset(members)][row] for members in sets]).astype(np.float32)
+            arrays["joint_score_folds"] = np.repeat(together[..., None], 2, axis=-1)
         store.write(path, type="rsa", key={"of": path}, arrays=arrays, attributes=attributes)
     ceilings = (
         [] if ceiling is None else [{"stream": s, "lower": ceiling, "upper": 1.2 * ceiling} for s in scores.streams]

@@ -77,6 +77,18 @@ def test_a_geometry_answers_what_it_can_and_says_what_it_cannot(path: Path) -> N
     assert any("flow-unique (geometry) is not tested" in warning for warning in summary.warnings)
 
 
+def test_joint_scores_of_a_geometry_answer_what_is_unique(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    scores = plant_scores("hold", 3)
+    write_rsa(store, scores, joint=True)
+    found = find_scores(store, "d")[0]
+    assert set(found.sets) == set(scores.sets)
+    for members, values in scores.sets.items():
+        np.testing.assert_allclose(found.sets[members], values, atol=1e-6)
+    summary = claims("geometry", dataset="d", store=tmp_path / "s.zarr")
+    assert {row["claim"]: row["answer"] for row in summary.answers}["flow-unique"] == "supported"
+
+
 def test_the_node_holds_the_declaration_the_numbers_and_the_sources(path: Path) -> None:
     summary = claims("kept", dataset="d", store=path, correction="bh", little=0.2)
     info = Store(path).info("claims/kept/d")

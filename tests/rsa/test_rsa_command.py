@@ -118,6 +118,27 @@ def test_defaults_find_the_planted_models_and_families(store: Path) -> None:
     assert again.rows == summary.rows
 
 
+def test_what_is_unique_in_similarity_is_what_all_lose_without_a_family(store: Path) -> None:
+    from brainsim.commands.score_sources import find_scores
+
+    rsa("sets", dataset="toy", store=store)
+    node = Store(store).info("rsa/sets/toy/sub-01")
+    everyone = ["cnn", "flow", "mae"]
+    sets = [{m.split("@")[0] for m in members} for members in node.attributes["joint_sets"]]
+    assert sets[0] == set(everyone)
+    assert {frozenset(s) for s in sets[1:]} == {frozenset(everyone) - {m} for m in everyone}
+    scores = find_scores(Store(store), "toy", rsas=["sets"], as_rows=False)[0]
+    gain = scores.sets[frozenset(everyone)] - scores.sets[frozenset({"flow", "mae"})]
+    early, dorsal = (scores.streams.index(stream) for stream in ("early", "dorsal"))
+    assert gain[:, early].min() > 0.1
+    assert np.abs(gain[:, dorsal]).max() < 0.05
+    # All layers together are what the node calls together, by the comparison of the analysis.
+    pearson = rsa("linear", dataset="toy", store=store, compare="pearson")
+    assert pearson.n_nodes_written == 4
+    joint = Store(store).read("rsa/linear/toy/sub-01", "joint_score_folds")[0]
+    np.testing.assert_allclose(joint, Store(store).read("rsa/linear/toy/sub-01", "together_folds"), atol=1e-6)
+
+
 def test_near_pairs_and_edges_are_left_out(store: Path) -> None:
     from rsa_store import features
 

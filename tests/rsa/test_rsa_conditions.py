@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from brainsim import report, rsa
 from brainsim.core.errors import BrainsimError
@@ -70,7 +73,7 @@ def test_rdm_of_stored_real_features_is_the_peers(image78: Path, tmp_path: Path)
     )
     assert summary.rows[0]["mean"] == pytest.approx(1, abs=1e-6)
     # And within 1e-4 entry by entry, as stored: the RDM that was compared.
-    from brainsim.commands.rsa_conditions import model_rdms_of
+    from brainsim.commands.rsa_condition_models import model_rdms_of
 
     found = model_rdms_of(
         Store(store), models=("*",), files={}, conditions=(), distance="correlation", n_stimuli=78
@@ -151,6 +154,74 @@ def test_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
     (tmp_path / "e.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name in ("a.npy", "b.npy", "c.npz", "d.csv", "e.tsv"):
         np.testing.assert_allclose(read_rdms([tmp_path / name], name=name), pairs[None], atol=1e-12)
+
+
+def write_v73(path: Path, squares: np.ndarray) -> None:
+    """Write what MATLAB's save -v7.3 makes of an array, and of a struct array like the RSA toolbox's."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["flat"] = squares[0].T
+        references = file.create_dataset("RDMs/RDM", (len(squares), 1), dtype=h5py.ref_dtype)
+        for row, square in enumerate(squares):
+            file[f"#refs#/{row}"] = square.T
+            references[row, 0] = file[f"#refs#/{row}"].ref
+
+
+def test_matlab_files_of_both_kinds_give_the_same(tmp_path: Path) -> None:
+    from brainsim.commands.rsa_files import read_rdms
+
+    pairs = np.random.default_rng(1).random((3, 45))
+    squares = to_square(pairs)
+    struct = np.zeros((1, 3), dtype=[("RDM", object), ("name", object)])
+    for row in range(3):
+        struct["RDM"][0, row] = squares[row]
+    savemat(tmp_path / "struct.mat", {"RDMs": struct, "labels": np.array(["a"], object), "flat": squares[0]})
+    savemat(tmp_path / "cube.mat", {"rdms": np.moveaxis(squares, 0, 2), "other": np.eye(3)})
+    savemat(tmp_path / "vectors.mat", {"rdms": pairs})
+    write_v73(tmp_path / "new.mat", squares)
+    for name in ("struct.mat", "cube.mat", "vectors.mat", "new.mat"):
+        np.testing.assert_allclose(read_rdms([tmp_path / name], name=name), pairs, atol=1e-12)
+    for name in ("struct.mat", "new.mat"):
+        np.testing.assert_allclose(read_rdms([f"{tmp_path / name}:flat"], name=name), pairs[:1], atol=1e-12)
+
+
+def test_real_matlab_files_of_92_objects(shared_dir: Path) -> None:
+    from brainsim.commands.rsa_files import read_rdms
+
+    folder = shared_dir / "data" / "objects92"
+    brains = read_rdms([folder / "92_brainRDMs.mat"], name="hIT")
+    assert brains.shape == (8, 92 * 91 // 2)
+    assert np.corrcoef(brains)[np.triu_indices(8, k=1)].min() > 0  # 4 people, twice each, are alike
+    figure = read_rdms([folder / "Kriegeskorte_Neuron2008_supplementalData.mat"], name="IT")
+    assert np.corrcoef(figure)[0, 1] == pytest.approx(0.49, abs=0.05)  # monkey and human, as published
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200)), "cannot be read as a MATLAB file"),
+        (lambda path: savemat(path, {"a": np.eye(3), "b": np.eye(3)}), "holds 2 variables that may be RDMs"),
+        (lambda path: savemat(path, {"text": "words"}), "holds 0 variables"),
+    ],
+)
+def test_bad_matlab_files_are_told(tmp_path: Path, write: Callable[[Path], object], told: str) -> None:
+    from brainsim.commands.rsa_files import read_rdms
+
+    write(tmp_path / "x.mat")
+    with pytest.raises(BrainsimError, match=told):
+        read_rdms([tmp_path / "x.mat"], name="IT")
+    savemat(tmp_path / "y.mat", {"a": np.eye(3)})
+    with pytest.raises(BrainsimError, match="no RDMs called 'b'"):
+        read_rdms([f"{tmp_path / 'y.mat'}:b"], name="IT")
+
+
+def test_a_matlab_file_cannot_lead_to_another_file(tmp_path: Path) -> None:
+    from brainsim.commands.rsa_files import read_rdms
+
+    write_v73(tmp_path / "secret.mat", to_square(np.ones((1, 3))))
+    with h5py.File(tmp_path / "x.mat", "w") as file:
+        file["rdms"] = h5py.ExternalLink("secret.mat", "/flat")
+    with pytest.raises(BrainsimError, match="link to elsewhere"):
+        read_rdms([tmp_path / "x.mat"], name="IT")
 
 
 @pytest.mark.parametrize(

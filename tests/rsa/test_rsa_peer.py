@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
+from scipy.stats import rankdata
 
 from brainsim.core.errors import InvalidValueError
-from brainsim.rsa.compare import COMPARISONS, linear_cka, whitened_cosine
+from brainsim.rsa.compare import COMPARISONS, linear_cka, pearson, whitened_cosine
+from brainsim.rsa.ranks import discordant_by_tau_b, rank_rows, tau_a
 from brainsim.rsa.rdm import from_square, gram_of_blocks, n_rows_of, pattern_rdm, square_rdm, to_square, upper
 from brainsim.rsa.repeats import crossnobis_rdm, mahalanobis_rdm, noise_covariance, noise_precision
 
@@ -90,6 +92,39 @@ def test_comparisons_equal_the_peers(peer: SimpleNamespace, rng: np.random.Gener
     A, B = rng.random((4, 190)), rng.random((3, 190)).round(1)  # B has ties
     expected = peer.compare(peer.RDMs(A.copy()), peer.RDMs(B.copy()), method=method)
     np.testing.assert_allclose(COMPARISONS[name](A, B), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_ranks_are_scipys(rng: np.random.Generator, dtype: type) -> None:
+    X = np.stack([rng.standard_normal(300), rng.standard_normal(300).round(1), np.zeros(300)]).astype(dtype)
+    X[0, 7] = -0.0
+    np.testing.assert_array_equal(rank_rows(X), rankdata(X, axis=1))
+    X[1, 3] = np.nan
+    np.testing.assert_array_equal(rank_rows(X), rankdata(X, axis=1))
+
+
+def test_tau_a_counts_concordant_less_discordant_pairs(rng: np.random.Generator) -> None:
+    A = np.stack([rng.random(60), rng.random(60).round(1), np.ones(60)])
+    B = np.stack([rng.random(60), rng.random(60).round(1)])
+    i, j = np.triu_indices(60, k=1)
+    signs_a, signs_b = (np.sign(X[:, i] - X[:, j]) for X in (A, B))
+    expected = signs_a @ signs_b.T / len(i)
+    expected[2] = np.nan  # a constant row has no order
+    np.testing.assert_allclose(tau_a(A, B), expected, atol=1e-14)
+
+
+def test_discordant_pairs_are_also_found_without_scipys_counter(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    A, B = rng.random((2, 90)).round(1), rng.random((2, 90)).round(1)
+    compiled = tau_a(A, B)
+    monkeypatch.setattr("brainsim.rsa.ranks._discordant_counter", lambda: discordant_by_tau_b)
+    np.testing.assert_allclose(tau_a(A, B), compiled, atol=1e-14)
+
+
+def test_comparisons_in_chunks_are_those_of_the_whole(rng: np.random.Generator) -> None:
+    A, B = rng.random((2, 20_000)) + 100, rng.random((3, 20_000)).astype(np.float32)
+    np.testing.assert_allclose(pearson(A, B), np.corrcoef(A, B.astype(np.float64))[:2, 2:], atol=1e-12)
 
 
 def test_whitened_cosine_is_that_of_the_full_covariance_of_pairs(rng: np.random.Generator) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 
 from brainsim.core.errors import InvalidValueError
-from brainsim.rsa.compare import spearman
-from brainsim.stats.intervals import crossed_interval
+from brainsim.rsa.compare import COMPARISONS, spearman
+from brainsim.stats.intervals import crossed_interval, crossed_spread
 from brainsim.stats.sign_flip import sign_flip_p
 from brainsim.stats.significance import compare_rows, crossed_p, score_rows
-from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, draw_pairs
+from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, pairs_of
 
 
 @pytest.fixture
@@ -28,6 +30,33 @@ def test_crossed_test_holds_its_level_where_subjects_share_a_movie_and_flips_ove
         flips.append(sign_flip_p(values.mean(axis=1)) <= 0.05)
     assert 0.02 <= np.mean(crossed) <= 0.08
     assert np.mean(flips) > 0.15
+
+
+@pytest.mark.parametrize("n_layers", [2, 6])
+def test_scores_of_models_fitted_on_the_other_runs_need_their_own_error(
+    rng: np.random.Generator, n_layers: int
+) -> None:
+    """What a run says about each layer is noise; a model takes the layers that did well in the other runs."""
+    plain, corrected = [], []
+    for _ in range(400):
+        K = rng.standard_normal((1, 8, n_layers)) + 0.3 * rng.standard_normal((6, 8, n_layers))
+        weights = np.clip(K.sum(axis=1, keepdims=True) - K, 0, None)  # (n_subjects, n_runs, n_layers), of other runs
+        norm = np.linalg.norm(weights, axis=2)
+        values = np.where(norm > 0, (K * weights).sum(axis=2) / np.where(norm > 0, norm, 1), 0)
+        plain.append(crossed_p(values) <= 0.05)
+        corrected.append(crossed_p(values, cross_validated=True) <= 0.05)
+    assert np.mean(plain) > 0.06
+    assert 0.005 <= np.mean(corrected) <= 0.065
+
+
+def test_the_error_of_cross_validated_scores_is_nadeau_and_bengios(rng: np.random.Generator) -> None:
+    values = rng.standard_normal((1, 8))
+    _, error, freedom = crossed_spread(values, cross_validated=True)
+    # One subject: s² (1 / n_folds + n_test / n_train).
+    assert error**2 == pytest.approx(values.var(ddof=1) * (1 / 8 + 1 / 7))
+    assert freedom == 7
+    wide, narrow = (crossed_interval(rng.standard_normal((5, 6)) + 1, cross_validated=c) for c in (True, False))
+    assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_p_and_interval_agree(rng: np.random.Generator) -> None:
@@ -56,7 +85,7 @@ def test_drawn_pairs_are_never_of_one_stimulus_with_itself(rng: np.random.Genera
     first, second = np.triu_indices(12, k=1)
     counts = np.zeros(66)
     for _ in range(300):
-        pairs = draw_pairs(12, rng)
+        pairs = pairs_of(np.sort(rng.integers(12, size=12)))
         assert (first[pairs] != second[pairs]).all()
         assert len(pairs) < 66
         np.add.at(counts, pairs, 1)
@@ -76,3 +105,18 @@ def test_bootstrap_of_unrelated_rdms_is_not_inflated_and_errors_are_about_right(
     np.testing.assert_array_equal(alone.both, alone.stimuli)
     with pytest.raises(InvalidValueError, match="9 stimuli"):
         bootstrap_similarity(models[:, :36], subjects[:, :36], spearman, n_stimuli=9)
+
+
+@pytest.mark.parametrize("name", ["pearson", "cosine"])
+@pytest.mark.parametrize("squared", [False, True])
+def test_all_draws_at_once_give_what_each_by_itself_does(
+    rng: np.random.Generator, name: Literal["pearson", "cosine"], squared: bool
+) -> None:
+    models, subjects = rng.random((2, 15 * 14 // 2)), rng.random((3, 15 * 14 // 2)) + 0.5
+    words: dict[str, Any] = {"n_stimuli": 15, "n_draws": 40, "squared": squared}
+    one, all_at_once = (
+        bootstrap_similarity(models, subjects, COMPARISONS[name], weighted=weighted, **words)
+        for weighted in (None, name)
+    )
+    for field in ("stimuli", "subjects", "both"):
+        np.testing.assert_allclose(getattr(all_at_once, field), getattr(one, field), rtol=1e-9)

@@ -41,7 +41,7 @@ def score_unique(scores: Scores, part: Part, roles: Roles) -> np.ndarray:
     if len(everything) == 1:
         raise UnknownNameError(
             f"{scores.source} scores each system by itself; what is unique needs joint scores.",
-            hint="brainsim partition NAME --dataset DATASET",
+            hint="brainsim partition NAME --dataset DATASET, or brainsim rsa with two families or more",
         )
     own = frozenset(roles[part.role]) & everything
     if not own:
