@@ -144,7 +144,8 @@ def test_leaving_early_ends_the_workers() -> None:
 )
 def test_an_interrupt_leaves_no_process_and_no_noise(tmp_path: Path, number: int, code: int) -> None:
     script = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        f"import signal, sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a shell's background jobs
         "import compute_tasks as work\n"
         "from brainsim.compute.cluster import ClusterOptions, run_tasks\n"
         "if __name__ == '__main__':\n"
