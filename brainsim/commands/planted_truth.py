@@ -118,7 +118,7 @@ def planted_truth(
     streams: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Return what each subset of families explains of the cleaned voxels, as unique and shared parts per stream."""
-    from brainsim.datasets.planted import noiseless_residuals, remaining_noise
+    from brainsim.datasets.planted_scores import PlantedSubject, noise_covariance, score_planted
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
     families = list(design)
@@ -126,31 +126,33 @@ def planted_truth(
     singles = [1 << family for family in range(len(families))]
     masks = list(dict.fromkeys([*singles, *lattice.masks]))
     subsets, parts_of = subset_names(families, masks), subset_names(families, lattice.part_masks)
-    cleaning = {subject: _cleaning(layout, subject=subject, seed=seed) for subject in weights}
-    # All subjects' cleaned signals side by side: (n_rows, n_subjects * n_signals)
-    courses = np.concatenate([clean @ signals.courses for clean in cleaning.values()], axis=1)
-    residuals = noiseless_residuals(design, courses, layout, subsets)
-    kept = {subject: remaining_noise(clean, layout, ar=NOISE_AR) for subject, clean in cleaning.items()}
-    n_signals = len(signals.names)
+    noise = {stream: 1 - sum(variances.values()) for stream, variances in streams.items()}
+    subjects = []
+    for subject, mix in weights.items():
+        clean = _cleaning(layout, subject=subject, seed=seed)
+        noises = np.concatenate([np.full(mix[stream].shape[1], noise[stream]) for stream in streams])
+        mixes = np.concatenate([mix[stream] for stream in streams], axis=1)
+        covariance = noise_covariance(clean, layout, ar=NOISE_AR)
+        subjects.append(PlantedSubject(clean @ signals.courses, mixes, noises, covariance))
+    found = score_planted(design, subjects, layout, subsets)
     rows, joint, parts, null = [], [], [], []
-    for stream, variances in streams.items():
-        by_subject = []
-        for index, (subject, mix) in enumerate(weights.items()):
-            own = slice(index * n_signals, (index + 1) * n_signals)
-            signal = np.square(courses[:, own] @ mix[stream]).mean(axis=0)  # (n_voxels,)
-            total = signal + kept[subject] * (1 - sum(variances.values()))
-            left = np.stack([np.square(E[:, own] @ mix[stream]).mean(axis=0) for E in residuals])
-            by_subject.append(((signal - left) / total).mean(axis=1))
-        by_mask = dict(zip(masks, np.mean(by_subject, axis=0), strict=True))
-        scores = np.array([by_mask[mask] for mask in lattice.masks])
-        for family, single, value in zip(families, singles, unique_parts(scores, lattice), strict=True):
-            row = {"stream": stream, "family": family, "unique": float(value), "alone": float(by_mask[single])}
-            rows.append(row)
+    for index, (stream, variances) in enumerate(streams.items()):
+        by_mask = [
+            dict(zip(masks, np.array_split(r2, len(streams), axis=2)[index].mean(axis=(1, 2)), strict=True))
+            for r2 in found
+        ]
+        scores = [np.array([values[mask] for mask in lattice.masks]) for values in by_mask]
+        uniques = [unique_parts(r2, lattice) for r2 in scores]
+        for family, single, value, attainable in zip(families, singles, *uniques, strict=True):
+            own = {"unique": float(value), "attainable": float(attainable), "alone": float(by_mask[0][single])}
+            rows.append({"stream": stream, "family": family, **own})
             if family not in variances:
                 null.append([stream, family])
-        joint.append({"stream": stream, "r2": float(scores[-1])})
-        for members, value in zip(parts_of, commonality_parts(scores, lattice), strict=True):
-            parts.append({"stream": stream, "families": members, "r2": float(value)})
+        joint.append({"stream": stream, "r2": float(scores[0][-1]), "attainable": float(scores[1][-1])})
+        shared = [commonality_parts(r2, lattice) for r2 in scores]
+        for members, value, attainable in zip(parts_of, *shared, strict=True):
+            numbers = {"r2": float(value), "attainable": float(attainable)}
+            parts.append({"stream": stream, "families": members, **numbers})
     return {
         "rows": rows,
         "joint": joint,
@@ -158,5 +160,6 @@ def planted_truth(
         "null": null,
         "families": families,
         "description": "Share of a voxel's variance after cleaning, mean over voxels and subjects, that the best "
-        "linear prediction from a subset of families explains of the noiseless signals, on runs it was not fitted to.",
+        "linear prediction from a subset of families explains of the noiseless signals, on runs it was not fitted to; "
+        "attainable: that it is expected to explain when it is fitted to as many TRs as noisy as these.",
     }

@@ -236,6 +236,7 @@ def plant_cohort(
         "n_trs": n_trs,
         "seed": seed,
         "noise": [NOISE_AR, NOISE_SHARED, DRIFT_SD, MOTION_SD, HIGH_PASS_S],
+        "truth": 2,  # counts what truths hold
         "brainsim": brainsim_version(),
     }
     node = f"truth/{dataset}"

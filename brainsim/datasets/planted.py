@@ -1,10 +1,8 @@
 """Turn the geometry of model families into a cohort of BOLD whose unique and shared variance is known.
 
 Every family gets signals of its own: directions among the strongest components of its HRF-convolved features that no
-mixture of the other families predicts. Voxels mix these signals, signals that all families share, and noise. What a
-subset of families explains of each signal is measured without noise, signal by signal, by leave-one-run-out kernel
-ridge in plain NumPy; what it explains of a voxel follows, since prediction is linear. Nothing here uses the solver that
-is tested with it.
+mixture of the other families predicts. Voxels mix these signals, signals that all families share, and noise. What
+subsets of families explain of them is computed in `planted_scores.py`.
 """
 
 from __future__ import annotations
@@ -25,9 +23,6 @@ OWN_PENALTY = 3.0
 
 # Head motion drifts back: correlation of its successive TRs.
 MOTION_AR = 0.9
-
-# Ridge penalties of the noiseless fits, in units of the kernels' mean diagonal; the best is taken for each signal.
-TRUTH_ALPHAS = (0.003, 0.03, 0.3, 3.0)
 
 # Penalty at which candidate signals are compared: small, since they have no noise.
 CHOICE_ALPHA = 0.03
@@ -106,40 +101,6 @@ def choose_signals(
     return PlantedSignals(tuple(names), stacked / stacked.std(axis=0))
 
 
-def noiseless_residuals(
-    design: Mapping[str, np.ndarray], courses: np.ndarray, layout: RunLayout, subsets: Sequence[Sequence[str]]
-) -> list[np.ndarray]:
-    """Return what each subset of families leaves of each signal when there is no noise.
-
-    Parameters
-    ----------
-    design : mapping of str to ndarray, (n_rows, n_rows)
-        Kernels, mean diagonal 1.
-    courses : ndarray, (n_rows, n_signals)
-        Signals as the analysis sees them (cleaned).
-    subsets : sequence of sequence of str
-        Smaller subsets before larger ones.
-
-    Returns
-    -------
-    list of ndarray of float64, (n_rows, n_signals)
-        Per subset. A signal's penalty, and the part of the subset that predicts it, are the best ones.
-    """
-    best: dict[frozenset[str], np.ndarray] = {}
-    for subset in subsets:
-        members = frozenset(subset)
-        K = np.mean([design[family] for family in subset], axis=0)
-        options = [ridge_residuals(K, courses, layout, alpha=alpha) for alpha in TRUTH_ALPHAS]
-        options += [residuals for part, residuals in best.items() if part < members]
-        loss = np.stack([np.square(E).sum(axis=0) for E in options])  # (n_options, n_signals)
-        winner = loss.argmin(axis=0)
-        E = np.stack([options[w][:, column] for column, w in enumerate(winner)], axis=1)
-        nothing = np.square(courses).sum(axis=0) < loss.min(axis=0)
-        E[:, nothing] = courses[:, nothing]
-        best[members] = E
-    return [best[frozenset(subset)] for subset in subsets]
-
-
 def draw_noise(rng: np.random.Generator, layout: RunLayout, n_targets: int, *, ar: float, shared: float) -> np.ndarray:
     """Draw noise of variance 1: first-order autocorrelated, partly shared by all targets, independent between runs.
 
@@ -210,16 +171,6 @@ def cleaning_matrix(nuisances: Sequence[np.ndarray], layout: RunLayout) -> np.nd
         Q = np.linalg.qr(np.column_stack([np.ones(n_trs), nuisance]))[0]
         clean[rows, rows] = np.eye(n_trs) - Q @ Q.T
     return clean
-
-
-def remaining_noise(clean: np.ndarray, layout: RunLayout, *, ar: float) -> float:
-    """Return what cleaning leaves of the variance of first-order autocorrelated noise of variance 1, on average."""
-    left = 0.0
-    for rows, n_trs in zip(layout.slices, layout.n_trs, strict=True):
-        lag = np.abs(np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :])
-        C = clean[rows, rows]
-        left += float(np.sum((C @ ar**lag) * C))
-    return left / layout.n_rows
 
 
 def subject_rng(seed: int, subject: str, what: str) -> np.random.Generator:

@@ -13,10 +13,9 @@ from brainsim.datasets.planted import (
     cleaning_matrix,
     draw_noise,
     draw_weights,
-    noiseless_residuals,
-    remaining_noise,
     ridge_residuals,
 )
+from brainsim.datasets.planted_scores import PlantedSubject, noise_covariance, residual_operator, score_planted
 
 LAYOUT = RunLayout(tuple("abcd"), (50, 45, 55, 50))
 
@@ -47,13 +46,35 @@ def test_a_familys_signals_are_predicted_by_it_alone(kernels: dict[str, np.ndarr
     signals = choose_signals(kernels, kernels, LAYOUT, n_signals=2)
     assert signals.names == ("one", "one", "two", "two", "shared", "shared")
     np.testing.assert_allclose(signals.courses.std(axis=0), 1)
-    only_one, only_two, both = noiseless_residuals(kernels, signals.courses, LAYOUT, [["one"], ["two"], ["one", "two"]])
-    missed = [np.square(E).sum(axis=0) / np.square(signals.courses).sum(axis=0) for E in (only_one, only_two, both)]
-    assert missed[0][:2].max() < 0.05
-    assert missed[1][2:4].max() < 0.05
-    assert missed[0][2:4].min() > 0.9
-    assert missed[1][:2].min() > 0.9
-    assert (missed[2] <= np.minimum(missed[0], missed[1]) + 1e-12).all()
+    subject = PlantedSubject(signals.courses, np.eye(6), np.zeros(6), [np.zeros((n, n)) for n in LAYOUT.n_trs])
+    noiseless, attainable = score_planted(kernels, [subject], LAYOUT, [["one"], ["two"], ["one", "two"]])
+    assert noiseless.shape == attainable.shape == (3, 1, 6)
+    only_one, only_two, both = noiseless[:, 0]
+    assert only_one[:2].min() > 0.95
+    assert only_two[2:4].min() > 0.95
+    assert only_one[2:4].max() < 0.1
+    assert only_two[:2].max() < 0.1
+    assert (both >= np.maximum(only_one, only_two) - 1e-12).all()
+    np.testing.assert_allclose(attainable, noiseless, atol=1e-12)  # where there is no noise
+
+
+def test_what_noise_costs_is_what_simulations_find(kernels: dict[str, np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    clean = cleaning_matrix([rng.standard_normal((n, 3)) for n in LAYOUT.n_trs], LAYOUT)
+    signals = choose_signals(kernels, kernels, LAYOUT, n_signals=2)
+    mix = rng.standard_normal((6, 1))
+    courses = clean @ signals.courses
+    subject = PlantedSubject(courses, mix, np.array([2.0]), noise_covariance(clean, LAYOUT, ar=0.4))
+    for alpha in (0.1, 3.0):
+        for family in kernels:
+            noiseless, attainable = score_planted(kernels, [subject], LAYOUT, [[family]], alphas=[alpha])
+            noise = clean @ draw_noise(rng, LAYOUT, 4000, ar=0.4, shared=0.0)
+            Y = courses @ mix + np.sqrt(2.0) * noise
+            E = ridge_residuals(kernels[family], Y, LAYOUT, alpha=alpha)
+            np.testing.assert_allclose(residual_operator(kernels[family], LAYOUT, alpha=alpha) @ Y, E, atol=1e-8)
+            found = max(1 - np.square(E).sum() / np.square(Y).sum(), 0)
+            assert attainable[0, 0, 0] == pytest.approx(found, abs=0.01)
+            assert attainable[0, 0, 0] <= noiseless[0, 0, 0] + 1e-12
 
 
 def test_noise_has_the_asked_variance_autocorrelation_and_shared_part() -> None:
@@ -84,4 +105,7 @@ def test_cleaning_is_a_projection_and_what_it_leaves_of_noise_is_known() -> None
     for rows, nuisance in zip(layout.slices, nuisances, strict=True):
         np.testing.assert_allclose(clean[rows, rows] @ nuisance, 0, atol=1e-10)
     noise = draw_noise(rng, layout, 4000, ar=0.3, shared=0.0)
-    assert np.square(clean @ noise).mean() == pytest.approx(remaining_noise(clean, layout, ar=0.3), abs=0.01)
+    for rows, C in zip(layout.slices, noise_covariance(clean, layout, ar=0.3), strict=True):
+        left = clean[rows, rows] @ noise[rows]
+        np.testing.assert_allclose(left @ left.T / 4000, C, atol=0.1)
+        assert np.square(left).mean() == pytest.approx(np.trace(C) / len(C), abs=0.01)
