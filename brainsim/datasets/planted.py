@@ -53,11 +53,10 @@ def centre_runs(X: np.ndarray, layout: RunLayout) -> np.ndarray:
     return np.concatenate([X[rows] - X[rows].mean(axis=0) for rows in layout.slices])
 
 
-def ridge_residuals(K: np.ndarray, Y: np.ndarray, layout: RunLayout, *, alpha: float) -> np.ndarray:
-    """Return what leave-one-run-out kernel ridge does not predict of each run, (n_rows, n_targets), float64."""
+def residual_operator(K: np.ndarray, layout: RunLayout, *, alpha: float) -> np.ndarray:
+    """Return the matrix that maps targets to what leave-one-run-out kernel ridge does not predict of each run."""
     G = np.linalg.inv(K.astype(np.float64) + alpha * np.eye(len(K)))
-    C = G @ Y
-    return np.concatenate([np.linalg.solve(G[rows, rows], C[rows]) for rows in layout.slices])
+    return np.concatenate([np.linalg.solve(G[rows, rows], G[rows]) for rows in layout.slices])
 
 
 def _strongest(K: np.ndarray, layout: RunLayout, n: int) -> np.ndarray:
@@ -88,8 +87,8 @@ def choose_signals(
     for family, K in convolved.items():
         U = _strongest(K, layout, N_COMPONENTS)
         others = np.mean([design[other] for other in design if other != family], axis=0)
-        unexplained = ridge_residuals(others, U, layout, alpha=CHOICE_ALPHA)
-        missed = ridge_residuals(design[family], U, layout, alpha=CHOICE_ALPHA)
+        unexplained = residual_operator(others, layout, alpha=CHOICE_ALPHA) @ U
+        missed = residual_operator(design[family], layout, alpha=CHOICE_ALPHA) @ U
         # The direction v that maximises what the others miss of U v, less what its own family misses.
         gain = unexplained.T @ unexplained - OWN_PENALTY * (missed.T @ missed)
         _, directions = np.linalg.eigh((gain + gain.T) / 2)

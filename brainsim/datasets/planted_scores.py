@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from brainsim.core.runs import RunLayout
+from brainsim.datasets.planted import residual_operator
 
 # Ridge penalties in units of the kernels' mean diagonal; the best is taken.
 TRUTH_ALPHAS = (0.003, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -56,12 +57,6 @@ def noise_covariance(clean: np.ndarray, layout: RunLayout, *, ar: float) -> list
         C = clean[rows, rows]
         found.append(C @ ar**lag @ C.T)
     return found
-
-
-def residual_operator(K: np.ndarray, layout: RunLayout, *, alpha: float) -> np.ndarray:
-    """Return the matrix that maps targets to what leave-one-run-out kernel ridge does not predict of each run."""
-    G = np.linalg.inv(K.astype(np.float64) + alpha * np.eye(len(K)))
-    return np.concatenate([np.linalg.solve(G[rows, rows], G[rows]) for rows in layout.slices])
 
 
 def score_planted(

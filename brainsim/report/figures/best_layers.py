@@ -108,7 +108,6 @@ def tabulate_best_layers(rsa: RsaSet, *, key: str) -> Table | None:
     )
     note = (
         f"Score ({rsa.comparison or 'similarity'}, no unit) of the layer that is best on the other runs, and of all "
-        "layers "
-        f"combined. [low, high]: {rsa.interval or 'interval over subjects'}."
+        f"layers combined. [low, high]: {rsa.interval or 'interval over subjects'}."
     )
     return Table(key, "Best layer and layers combined", columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
