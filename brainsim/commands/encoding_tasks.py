@@ -373,8 +373,10 @@ def _n_threads(task: EncodingTask, n_rows: int, n_targets: int) -> int:
     """Return how many candidates are scored at once: a GPU takes one, cores as many as there is memory for."""
     if not resolve_device(task.options.device).startswith("cpu"):
         return 1
-    # In float64 at worst: a kernel with its inverses (those that a climb keeps too), and the products with all targets.
-    per_thread = 8 * (6 * n_rows**2 + 4 * n_rows * n_targets)
+    from brainsim.encoding.scan import TILE_BYTES
+
+    # In float64 at worst: a kernel with its inverses (also those that a climb keeps), and products with a tile of targets.
+    per_thread = 8 * 6 * n_rows**2 + 5 * min(8 * n_rows * n_targets, TILE_BYTES)
     cores = n_cores()
     if task.options.cluster == "threads" and task.options.n_workers:
         cores = min(cores, task.options.n_workers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,8 @@ BLOCK_BYTES = 128 * 2**20
 # Narrower blocks would cost more in reading than they save in memory.
 MIN_BLOCK_FEATURES = 256
 
-# Kernels kept in memory while candidates mix them: ten of 3,600 TRs. The others come from the system's file cache.
+# Kernels kept in memory while candidates mix them: ten of 3,600 TRs, or all where these are half of them. Mixtures ask
+# for all kernels in turn, so that few of many would be kept in vain; the system's file cache serves the others.
 KERNEL_CACHE_BYTES = 512 * 2**20
 
 
@@ -164,7 +164,7 @@ def keep_rows(K: np.ndarray, rows: np.ndarray, layout: RunLayout) -> np.ndarray:
 
 
 class StoredKernels(Sequence[np.ndarray]):
-    """Kernels that are read from the store when a candidate mixes them, as many kept in memory as its bytes allow.
+    """Kernels that are read from the store when a candidate mixes them; few of them are kept in memory.
 
     Parameters
     ----------
@@ -181,14 +181,22 @@ class StoredKernels(Sequence[np.ndarray]):
     def __init__(
         self, store: Store, paths: Sequence[str], *, rows: np.ndarray | None = None, layout: RunLayout | None = None
     ) -> None:
-        self._paths = list(paths)
+        self._store, self._paths = store, list(paths)
+        self._rows, self._layout = rows, layout
         n_bytes = 4 * int(store.info(paths[0]).arrays["K"][0][0]) ** 2 if paths else 1
+        n_kept = KERNEL_CACHE_BYTES // n_bytes
+        self._n_kept = n_kept if 2 * n_kept >= len(paths) else 0
+        self._kept: dict[str, np.ndarray] = {}
 
-        def read(path: str) -> np.ndarray:
-            K = store.read(path, "K")
-            return K if rows is None or layout is None else keep_rows(K, rows, layout)
-
-        self._read = lru_cache(maxsize=max(1, KERNEL_CACHE_BYTES // n_bytes))(read)
+    def _read(self, path: str) -> np.ndarray:
+        K = self._kept.get(path)
+        if K is None:
+            K = self._store.read(path, "K")
+            if self._rows is not None and self._layout is not None:
+                K = keep_rows(K, self._rows, self._layout)
+            if len(self._kept) < self._n_kept:  # the first stay: asked for in turn, the latest would never be there
+                self._kept[path] = K
+        return K
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -1,4 +1,4 @@
-"""Turn what a search chose into the models themselves: dual weights, and predictions of each band on the test rows."""
+"""Turn what a search chose into the models themselves: dual weights, and predictions on the test rows."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class RefittedModels:
         Who chose it.
     dual : Tensor, (n_rows, n_chosen)
         Dual weights ``w``, zero on the rows left out; the prediction of any row is ``sum_b gamma_b K_b w``.
-    bands : dict of int to Tensor, (n_test, n_chosen)
-        Prediction of each band that has weight, on the fold's test rows; they sum to the joint one.
+    joint : Tensor, (n_test, n_chosen)
+        Predictions of the fold's test rows.
     """
 
     fold: int
     candidate: int
     targets: torch.Tensor
     dual: torch.Tensor
-    bands: dict[int, torch.Tensor]
+    joint: torch.Tensor
 
 
 def chosen_groups(best: SupportBest) -> Iterator[tuple[int, int, torch.Tensor]]:
@@ -85,12 +85,7 @@ def refit_chosen(
     for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
         at = mask[fold, columns]
         dual = training_weights(C[:, at], factor, fold)
-        rows = slice(*folds.test[fold])
-        bands = {
-            band: float(gamma[band]) * (torch.as_tensor(np.asarray(Ks[band][rows])).to(dual) @ dual)
-            for band in np.flatnonzero(gamma).tolist()
-        }
-        yield RefittedModels(fold, candidate, columns[at], dual, bands)
+        yield RefittedModels(fold, candidate, columns[at], dual, K[slice(*folds.test[fold])].to(dual) @ dual)
 
 
 class KeptModels:
@@ -133,15 +128,18 @@ class KeptModels:
         targets, fold = models.targets.cpu().numpy(), models.fold
         rows = slice(*self._folds.test[fold])
         if "predicted" in self.arrays:
-            joint = torch.stack(list(models.bands.values())).sum(dim=0)
-            self.arrays["predicted"][rows, targets] = joint.float().cpu().numpy()
+            self.arrays["predicted"][rows, targets] = models.joint.float().cpu().numpy()
         if "band_predicted" in self.arrays:
             self.arrays["band_predicted"][rows, :, targets] = 0
-            for band, prediction in models.bands.items():
-                self.arrays["band_predicted"][rows, band, targets] = prediction.float().cpu().numpy()
         if "dual_weights" in self.arrays:
             self.arrays["dual_weights"][:, fold, targets] = models.dual.float().cpu().numpy()
             self.arrays["gamma_folds"][fold, :, targets] = self._gammas[models.candidate]
+
+    def take_band(self, fold: int, band: int, targets: torch.Tensor, predicted: torch.Tensor) -> None:
+        """Note what a band adds to the predictions of a fold, (n_test, n_chosen), once its models have been noted."""
+        if "band_predicted" in self.arrays:
+            rows = slice(*self._folds.test[fold])
+            self.arrays["band_predicted"][rows, band, targets.cpu().numpy()] = predicted.float().cpu().numpy()
 
 
 def kept_bytes(what: Sequence[str], *, n_rows: int, n_folds: int, n_bands: int, n_targets: int) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 
@@ -35,6 +36,10 @@ from brainsim.encoding.pairs import score_inner
 # A mixture whose first score lies this much R2 behind the best of its support is given up: climbing from the alpha of
 # the best gained more than 0.02 in none of 115,200 cases (24 mixtures, 8 folds, 600 targets).
 HOPELESS = 0.05
+
+# What a factor's products with targets may take each on a CPU; a thread has four or five of them in memory. More
+# targets at once gain little: what tiles share, the pairs' factors, is some per cent of the work.
+TILE_BYTES = 64 * 2**20
 
 # Where no more is explained than some regressors of this number explain by chance, one in n_rows each, second peaks are
 # less rare: there a climb looks one alpha further.
@@ -136,19 +141,26 @@ class AlphaScan:
         columns = torch.nonzero(wanted.any(dim=0))[:, 0]
         if len(columns) == 0:
             return
-        is_whole = len(columns) == wanted.shape[1]
-        batch = self.batch if is_whole else self.batch.select(columns)
-        wanted = wanted if is_whole else wanted[:, columns]
+        n_done = 0
         for dtype in (None, torch.float64):
             try:
                 factor = self._factorise(index, len(columns), dtype)
-                self._score_factor(index, factor, batch, columns, wanted)
+                for tile in columns[n_done:].split(self._tile_size(factor, len(columns))):
+                    self._score_factor(index, factor, tile, wanted)
+                    n_done += len(tile)
             except NumericalError:
                 self.factors.pop(index, None)
                 continue  # a pair of folds may fail where the whole did not
             self.log.n_scored += len(columns)
             return
         self.log.failed.append((self.candidate, index))
+
+    def _tile_size(self, factor: Factor, n_targets: int) -> int:
+        """Return how many targets are scored at once: all on a device, an even share of them on a CPU."""
+        if factor.G.device.type != "cpu":
+            return n_targets
+        most = max(1, TILE_BYTES // (factor.G.element_size() * self.folds.n_rows))
+        return ceil(n_targets / ceil(n_targets / most))
 
     def _factorise(self, index: int, n_targets: int, dtype: torch.dtype | None) -> Factor:
         """Factorise one alpha, or take what the upward sweep kept."""
@@ -161,10 +173,11 @@ class AlphaScan:
             self.factors[index] = factor
         return factor
 
-    def _score_factor(
-        self, index: int, factor: Factor, batch: TargetBatch, columns: torch.Tensor, wanted: torch.Tensor
-    ) -> None:
+    def _score_factor(self, index: int, factor: Factor, columns: torch.Tensor, wanted: torch.Tensor) -> None:
         """Score a factor's targets, and note those that it serves better than any alpha before."""
+        is_whole = len(columns) == wanted.shape[1]
+        batch = self.batch if is_whole else self.batch.select(columns)
+        wanted = wanted if is_whole else wanted[:, columns]
         projection = project(factor, batch.Y)
         if self.folds.pairs:
             inner = score_inner(projection.C, factor, batch, self.folds, wanted)

@@ -23,6 +23,9 @@ from brainsim.encoding.scan import AlphaScan, Reference
 # learns does not depend on how many are. This many are enough for the threads of one task.
 MAX_LAG = 16
 
+# Rows of kernels that are added at a time.
+MIXED_ROWS = 64
+
 # Steps of the grid below its middle at which a climb begins at the lowest.
 LOWEST_START = 5
 
@@ -57,7 +60,10 @@ def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> 
         raise InvalidValueError("a candidate has no band with weight.")
     total = np.multiply(Ks[bands[0]], np.float32(gamma[bands[0]]))
     for band in bands[1:]:
-        total += np.multiply(Ks[band], np.float32(gamma[band]))
+        K, weight = Ks[band], np.float32(gamma[band])
+        for start in range(0, len(K), MIXED_ROWS):  # few rows at a time stay in the cache, and need no second kernel
+            rows = slice(start, start + MIXED_ROWS)
+            total[rows] += np.multiply(K[rows], weight)
     return torch.from_numpy(total).to(device)
 
 

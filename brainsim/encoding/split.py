@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from brainsim.compute.threads import map_in_order
-from brainsim.core.progress import SILENT, Progress
+from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import KeptModels, RefittedModels, chosen_groups, refit_chosen
 from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets
 from brainsim.encoding.search import single_threaded
+
+# Dual weights that are in memory while every band's kernel is read once: 1,100 targets of 3,600 TRs and 8 folds.
+BLOCK_BYTES = 128 * 2**20
+
+# What one refitted mixture may add to them at a time.
+JOB_BYTES = 32 * 2**20
+
+# A mixture and alpha, and the (n_folds, n_targets) mask of who is refitted.
+Job = tuple[int, int, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,10 @@ def split_scores(
     kept: KeptModels | None = None,
     progress: Progress = SILENT,
 ) -> SplitScores:
-    """Refit what was chosen, fold by fold, and split its test score over the bands.
+    """Refit what was chosen, and split its test score over the bands.
+
+    Models are refitted until their dual weights fill `BLOCK_BYTES`; then each band's kernel is read once for all of
+    them. So a hundred kernels on disk are read a few times in all, and not once per model and fold.
 
     Parameters
     ----------
@@ -63,7 +75,7 @@ def split_scores(
     best : SupportBest
         What the search chose.
     n_workers : int
-        Candidates refitted at once.
+        Models refitted, and bands read, at once. It does not change a bit of the result.
     kept : KeptModels, optional
         Where the models are noted that are refitted.
     """
@@ -72,28 +84,33 @@ def split_scores(
     r2 = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     weight = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
 
-    def split_one(group: tuple[int, int, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return, per fold, the targets that chose this candidate and alpha, and their parts."""
-        candidate, alpha, mask = group
-        parts = []
+    def refit(job: Job) -> list[RefittedModels]:
+        candidate, alpha, mask = job
         with torch.inference_mode():
-            gamma = gammas[candidate]
-            for models in refit_chosen(
-                Ks, batch, folds, gamma=gamma, alpha=alphas[alpha], candidate=candidate, mask=mask
-            ):
-                parts.append((models.targets, _split_fold(models, batch.select(models.targets), folds, n_bands)))
+            fitted = refit_chosen(
+                Ks, batch, folds, gamma=gammas[candidate], alpha=alphas[alpha], candidate=candidate, mask=mask
+            )
+            return list(fitted)
+
+    jobs = list(_jobs(best, folds))
+    with single_threaded(), progress.task("split over bands", total=2 * len(jobs), unit="steps") as task:
+        for block, n_jobs in _blocks(map_in_order(refit, jobs, n_workers=n_workers), task):
+            for models in block:
+                gamma = torch.as_tensor(gammas[models.candidate], device=device, dtype=torch.float64)
+                weight[:, models.targets] += gamma[:, None]
                 if kept is not None:
                     kept.take(models)
-        return parts
+            stacks = [_stack(block, fold, batch, folds, gammas) for fold in sorted({m.fold for m in block})]
+            block.clear()  # the stacks hold copies
 
-    groups = list(chosen_groups(best))
-    with single_threaded(), progress.task("split over bands", total=len(groups), unit="candidates") as task:
-        for (candidate, _, _), parts in map_in_order(split_one, groups, n_workers=n_workers):
-            gamma = torch.as_tensor(gammas[candidate], device=device, dtype=torch.float64)
-            for chosen, part in parts:
-                r2[:, chosen] += part
-                weight[:, chosen] += gamma[:, None]
-            task.advance()
+            def split(band: int, stacks: list[_Stack] = stacks) -> list[tuple[torch.Tensor, torch.Tensor]]:
+                return _split_band(band, Ks[band], stacks, kept)
+
+            weighted = sorted({band for stack in stacks for band in stack.bands})
+            for band, parts in map_in_order(split, weighted, n_workers=n_workers):
+                for targets, part in parts:
+                    r2[band, targets] += part
+            task.advance(n_jobs)
     unfitted = (best.candidate < 0).any(dim=0)
     r2[:, unfitted] = torch.nan
     weight[:, unfitted] = torch.nan
@@ -103,15 +120,106 @@ def split_scores(
     )
 
 
-def _split_fold(models: RefittedModels, batch: TargetBatch, folds: FoldIndex, n_bands: int) -> torch.Tensor:
-    """Return each band's part of one fold's R2, (n_bands, n_chosen)."""
-    start, stop = folds.test[models.fold]
-    parts = torch.zeros((n_bands, len(models.targets)), dtype=torch.float64, device=models.dual.device)
-    joint = torch.stack(list(models.bands.values())).sum(dim=0)
-    mean, total = batch.mean[models.fold], batch.total[models.fold].double()
-    Y = batch.Y[start:stop] - mean
+def _jobs(best: SupportBest, folds: FoldIndex) -> Iterator[Job]:
+    """Yield each chosen mixture and alpha with the folds and targets to refit, at most `JOB_BYTES` of weights each."""
+    for candidate, alpha, mask in chosen_groups(best):
+        columns = torch.nonzero(mask.any(dim=0))[:, 0]
+        size = max(1, JOB_BYTES // (4 * folds.n_rows * int(mask.any(dim=1).sum())))
+        for part in columns.split(size):
+            some = torch.zeros_like(mask)
+            some[:, part] = mask[:, part]
+            yield candidate, alpha, some
+
+
+def _blocks(
+    refitted: Iterable[tuple[Job, list[RefittedModels]]], task: Task
+) -> Iterator[tuple[list[RefittedModels], int]]:
+    """Yield models whose dual weights fill `BLOCK_BYTES`, and how many jobs they come from."""
+    block: list[RefittedModels] = []
+    n_bytes = n_jobs = 0
+    for _, found in refitted:
+        block += found
+        n_bytes += sum(models.dual.nbytes for models in found)
+        n_jobs += 1
+        task.advance()
+        if n_bytes >= BLOCK_BYTES:
+            yield block, n_jobs
+            block, n_bytes, n_jobs = [], 0, 0
+    if block:
+        yield block, n_jobs
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Models of one fold side by side, so that a band's kernel meets them in one product.
+
+    Parameters
+    ----------
+    fold : int
+        The fold that none of them saw.
+    rows : slice
+        Its test rows.
+    targets : Tensor of int64, (n_models,)
+        Whose models they are; a target has one model per fold.
+    dual : Tensor, (n_rows, n_models)
+        Dual weights.
+    pull : Tensor, (n_test, n_models)
+        ``(2 y - p) / |y|^2`` with BOLD and joint prediction about the fold's mean: what a band's prediction is
+        multiplied with to give its part.
+    offset : Tensor, (n_models,)
+        The fold's mean, dealt evenly to the bands of a mixture.
+    gammas : ndarray, (n_models, n_bands)
+        Mixtures.
+    """
+
+    fold: int
+    rows: slice
+    targets: torch.Tensor
+    dual: torch.Tensor
+    pull: torch.Tensor
+    offset: torch.Tensor
+    gammas: np.ndarray
+
+    @property
+    def bands(self) -> list[int]:
+        """Bands that any of the mixtures gives weight to."""
+        found: list[int] = np.flatnonzero(self.gammas.any(axis=0)).tolist()
+        return found
+
+
+def _stack(
+    block: Sequence[RefittedModels], fold: int, batch: TargetBatch, folds: FoldIndex, gammas: np.ndarray
+) -> _Stack:
+    """Put a block's models of one fold side by side."""
+    chosen = [models for models in block if models.fold == fold]
+    targets = torch.cat([models.targets for models in chosen])
+    mixtures = gammas[np.repeat([models.candidate for models in chosen], [len(models.targets) for models in chosen])]
+    rows = slice(*folds.test[fold])
+    mean, total = batch.mean[fold, targets], batch.total[fold, targets]
     # With predictions p about the fold's mean, R2 = 1 - |Y - p|^2 / |Y|^2 = sum_b <p_b, 2 Y - p> / |Y|^2.
-    for band, prediction in models.bands.items():
-        share = mean / len(models.bands)
-        parts[band] = ((prediction - share) * (2 * Y - (joint - mean))).sum(dim=0).double() / total
-    return parts
+    joint = torch.cat([models.joint for models in chosen], dim=1)
+    pull = (2 * (batch.Y[rows, targets] - mean) - (joint - mean)) / total
+    offset = mean / torch.as_tensor((mixtures > 0).sum(axis=1), device=mean.device)
+    dual = torch.cat([models.dual for models in chosen], dim=1)
+    return _Stack(fold, rows, targets, dual, pull.to(dual), offset.to(dual), mixtures)
+
+
+def _split_band(
+    band: int, K: np.ndarray, stacks: Sequence[_Stack], kept: KeptModels | None
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return, per stack, the targets whose mixtures give weight to a band, and its parts of their R2."""
+    found = []
+    with torch.inference_mode():
+        for stack in stacks:
+            gamma = torch.as_tensor(stack.gammas[:, band], device=stack.dual.device)
+            at = torch.nonzero(gamma)[:, 0]
+            if not len(at):
+                continue
+            is_all = len(at) == len(gamma)
+            dual, pull = (X if is_all else X[:, at] for X in (stack.dual, stack.pull))
+            predicted = (torch.as_tensor(K[stack.rows]).to(dual) @ dual).mul_(gamma[at].to(dual))  # (n_test, n_chosen)
+            targets = stack.targets[at]
+            if kept is not None:
+                kept.take_band(stack.fold, band, targets, predicted)
+            found.append((targets, ((predicted - stack.offset[at]) * pull).sum(dim=0).double()))
+    return found

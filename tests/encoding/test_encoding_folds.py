@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ from brainsim.encoding.folds import (
 from brainsim.encoding.himalaya_solver import himalaya_backend
 from brainsim.encoding.pairs import score_inner
 from brainsim.encoding.search import SearchOptions, search_supports
-from brainsim.encoding.split import split_scores
+from brainsim.encoding.split import SplitScores, split_scores
 
 
 def refit(K: np.ndarray, Y: np.ndarray, alpha: float, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -215,6 +217,31 @@ def test_split_scores_sum_to_the_joint_score_and_equal_himalayas() -> None:
             parts = np.stack([g * (k[rows][:, train] @ dual) for g, k in zip(gamma, Ks, strict=True)])
             expected[:, target] += r2_score_split(Y[rows, [target]].reshape(-1, 1), parts[..., None])[:, 0] / 4
     np.testing.assert_allclose(split.r2, expected, atol=2e-4)
+
+
+def test_split_in_many_blocks_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Ks = make_kernels(4, UNEVEN)
+    Y = make_targets(Ks[:2], UNEVEN, 40)
+    index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    pool = draw_pool([0] * 4, n_candidates=12)
+    bests, _ = search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index)
+
+    def split(kernels: Sequence[np.ndarray], n_workers: int) -> SplitScores:
+        return split_scores(
+            kernels, Y, gammas=pool.gammas, alphas=ALPHAS, best=bests[1], folds=index, n_workers=n_workers
+        )
+
+    whole = split(Ks, 1)
+    monkeypatch.setattr("brainsim.encoding.split.BLOCK_BYTES", 1)
+    monkeypatch.setattr("brainsim.encoding.split.JOB_BYTES", 4 * UNEVEN.n_rows * 4 * 10)
+    blocked, beside = split(Ks, 1), split(Ks, 3)
+    for name in ("r2", "weight"):
+        np.testing.assert_allclose(getattr(blocked, name), getattr(whole, name), atol=1e-6)
+        np.testing.assert_array_equal(getattr(beside, name), getattr(blocked, name))
+    joint = bests[1].r2.mean(dim=0)
+    np.testing.assert_allclose(whole.r2.sum(axis=0), joint, atol=2e-5)
 
 
 def test_himalayas_backend_is_put_back_after_an_exception() -> None:

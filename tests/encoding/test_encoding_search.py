@@ -72,6 +72,18 @@ def test_number_of_workers_changes_no_bit() -> None:
             np.testing.assert_array_equal(getattr(best, name), getattr(four[support], name))
 
 
+def test_tiles_of_targets_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    Ks = make_kernels(3, UNEVEN)
+    Y = make_targets(Ks[:2], UNEVEN, 50)
+    pool = draw_pool([0, 0, 0], n_candidates=8)
+    index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    (whole, _) = search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index)
+    monkeypatch.setattr("brainsim.encoding.scan.TILE_BYTES", 4 * UNEVEN.n_rows * 7)
+    (tiled, _) = search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index)
+    np.testing.assert_allclose(tiled[1].r2, whole[1].r2, atol=1e-5)
+    assert float((tiled[1].candidate == whole[1].candidate).float().mean()) > 0.99  # all but ties
+
+
 def test_selection_score_never_falls_from_a_subset_to_a_larger_one() -> None:
     Ks = make_kernels(4, UNEVEN)
     Y = make_targets(Ks[:2], UNEVEN, 20)
