@@ -375,7 +375,7 @@ def _n_threads(task: EncodingTask, n_rows: int, n_targets: int) -> int:
         return 1
     from brainsim.encoding.scan import TILE_BYTES
 
-    # In float64 at worst: a kernel with its inverses (also those that a climb keeps), and products with a tile of targets.
+    # In float64 at worst: a kernel with its inverses (also those that a climb keeps), and products with some targets.
     per_thread = 8 * 6 * n_rows**2 + 5 * min(8 * n_rows * n_targets, TILE_BYTES)
     cores = n_cores()
     if task.options.cluster == "threads" and task.options.n_workers:

@@ -145,7 +145,7 @@ class AlphaScan:
         for dtype in (None, torch.float64):
             try:
                 factor = self._factorise(index, len(columns), dtype)
-                for tile in columns[n_done:].split(self._tile_size(factor, len(columns))):
+                for tile in torch.split(columns[n_done:], self._tile_size(factor, len(columns))):
                     self._score_factor(index, factor, tile, wanted)
                     n_done += len(tile)
             except NumericalError:

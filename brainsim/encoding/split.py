@@ -125,7 +125,7 @@ def _jobs(best: SupportBest, folds: FoldIndex) -> Iterator[Job]:
     for candidate, alpha, mask in chosen_groups(best):
         columns = torch.nonzero(mask.any(dim=0))[:, 0]
         size = max(1, JOB_BYTES // (4 * folds.n_rows * int(mask.any(dim=1).sum())))
-        for part in columns.split(size):
+        for part in torch.split(columns, size):
             some = torch.zeros_like(mask)
             some[:, part] = mask[:, part]
             yield candidate, alpha, some
