@@ -183,8 +183,9 @@ class StoredKernels(Sequence[np.ndarray]):
     ) -> None:
         self._store, self._paths = store, list(paths)
         self._rows, self._layout = rows, layout
-        n_bytes = 4 * int(store.info(paths[0]).arrays["K"][0][0]) ** 2 if paths else 1
-        n_kept = KERNEL_CACHE_BYTES // n_bytes
+        n_stored = int(store.info(paths[0]).arrays["K"][0][0]) if paths else 1
+        self._n_rows = n_stored if rows is None else len(rows)
+        n_kept = KERNEL_CACHE_BYTES // (4 * n_stored**2)
         self._n_kept = n_kept if 2 * n_kept >= len(paths) else 0
         self._kept: dict[str, np.ndarray] = {}
 
@@ -197,6 +198,20 @@ class StoredKernels(Sequence[np.ndarray]):
             if len(self._kept) < self._n_kept:  # the first stay: asked for in turn, the latest would never be there
                 self._kept[path] = K
         return K
+
+    def mix_rows(self, bands: Sequence[int], gamma: np.ndarray) -> np.ndarray:
+        """Return ``sum_b gamma_b K_b`` over some bands, float32 (n_rows, n_rows): chunk by chunk where that can be."""
+        from brainsim.encoding.search import add_rows
+
+        total = np.zeros((self._n_rows, self._n_rows), np.float32)
+        for band in bands:
+            path = self._paths[band]
+            if self._rows is not None or self._n_kept:
+                add_rows(total, self._read(path), gamma[band])
+                continue
+            for rows in self._store.row_ranges(path, "K"):
+                add_rows(total[rows], self._store.read(path, "K", rows), gamma[band])
+        return total
 
     def __len__(self) -> int:
         return len(self._paths)

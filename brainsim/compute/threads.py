@@ -1,16 +1,18 @@
-"""Turn independent tasks into results in order, on a few threads, with few results waiting at any time."""
+"""Turn independent tasks into results in order, on a few threads, with few results waiting and none made twice."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from brainsim.core.checks import check_count
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
@@ -63,3 +65,38 @@ def map_in_order(
             yield due, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class MadeOnce(Generic[Key, Result]):
+    """The latest few results of a function; threads that want the same one wait for whoever makes it.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a result from its key. What it raises is raised to all who wait.
+    n_kept : int
+        Results that are kept.
+    """
+
+    def __init__(self, make: Callable[[Key], Result], *, n_kept: int) -> None:
+        self._make = make
+        self._n_kept = check_count("results kept", n_kept)
+        self._lock = threading.Lock()
+        self._found: dict[Key, Future[Result]] = {}
+
+    def __call__(self, key: Key) -> Result:
+        """Return the result of a key."""
+        with self._lock:
+            future = self._found.get(key)
+            is_mine = future is None
+            if future is None:
+                future = self._found[key] = Future()
+                while len(self._found) > self._n_kept:
+                    del self._found[next(iter(self._found))]
+        if is_mine:
+            try:
+                future.set_result(self._make(key))
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+        return future.result()

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from brainsim.encoding.best import SupportBest
-from brainsim.encoding.folds import FoldIndex, TargetBatch, factorise, training_weights
-from brainsim.encoding.search import mix_kernels
+from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, training_weights
 
 # What of the models can be kept, and the arrays that hold it.
 KEEPABLE = {
@@ -56,31 +55,24 @@ def chosen_groups(best: SupportBest) -> Iterator[tuple[int, int, torch.Tensor]]:
 
 
 def refit_chosen(
-    Ks: Sequence[np.ndarray],
-    batch: TargetBatch,
-    folds: FoldIndex,
-    *,
-    gamma: np.ndarray,
-    alpha: float,
-    candidate: int,
-    mask: torch.Tensor,
+    K: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex, *, candidate: int, mask: torch.Tensor
 ) -> Iterator[RefittedModels]:
-    """Refit one mixture and alpha for the folds and targets that chose it, fold by fold, from one factorisation.
+    """Refit one mixture and alpha for the folds and targets that chose it, fold by fold.
 
     Parameters
     ----------
-    Ks : sequence of ndarray, n_bands of (n_rows, n_rows)
-        Kernels as in the search.
+    K : Tensor of float32, (n_rows, n_rows)
+        The mixture.
+    factor : Factor
+        Of it and the alpha.
     batch : TargetBatch
         All targets.
-    gamma : ndarray, (n_bands,)
-        The mixture.
+    candidate : int
+        The mixture's number.
     mask : Tensor of bool, (n_folds, n_targets)
         Where it was chosen.
     """
     columns = torch.nonzero(mask.any(dim=0))[:, 0]
-    K = mix_kernels(Ks, gamma, device=str(batch.Y.device))
-    factor = factorise(K, alpha, folds, n_targets=len(columns))
     C = factor.G @ batch.Y[:, columns].to(factor.dtype)
     for fold in torch.nonzero(mask.any(dim=1))[:, 0].tolist():
         at = mask[fold, columns]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import MadeOnce, map_in_order
 from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -118,6 +118,11 @@ class Predictors:
         self.models = models
         n_kept = max(2, CACHE_BYTES // (4 * models.folds.n_rows**2))
         self._get = lru_cache(maxsize=n_kept)(self._make)
+        # The alphas of a mixture follow each other.
+        self._mix: MadeOnce[int, torch.Tensor] = MadeOnce(
+            lambda candidate: mix_kernels(models.Ks, models.gammas[candidate], device=models.device),
+            n_kept=models.n_workers,
+        )
 
     def __call__(self, candidate: int, alpha: int) -> torch.Tensor:
         """Return the matrix of a mixture and alpha, float32 (n_rows, n_rows)."""
@@ -126,7 +131,7 @@ class Predictors:
     def _make(self, candidate: int, alpha: int) -> torch.Tensor:
         folds = self.models.folds
         with torch.inference_mode():
-            K = mix_kernels(self.models.Ks, self.models.gammas[candidate], device=self.models.device)
+            K = self._mix(candidate)
             factor = factorise(K, self.models.alphas[alpha], folds, n_targets=folds.n_rows)
             W = torch.zeros_like(K)
             for fold, (start, stop) in enumerate(folds.test):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,17 +54,32 @@ class SearchOptions:
     n_least: int = 1
 
 
+@runtime_checkable
+class MixesRows(Protocol):
+    """Kernels on disk that know how to read and add them a few rows at a time."""
+
+    def mix_rows(self, bands: Sequence[int], gamma: np.ndarray) -> np.ndarray:
+        """Return ``sum_b gamma_b K_b`` over some bands, float32 (n_rows, n_rows)."""
+
+
+def add_rows(total: np.ndarray, K: np.ndarray, weight: float) -> None:
+    """Add a weighted kernel, or some of its rows, to a sum; few rows at a time stay in the cache."""
+    for start in range(0, len(K), MIXED_ROWS):
+        rows = slice(start, start + MIXED_ROWS)
+        total[rows] += np.multiply(K[rows], np.float32(weight))
+
+
 def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> torch.Tensor:
     """Return ``sum_b gamma_b K_b`` in float32, reading only the bands that have weight (they may be memory-mapped)."""
     bands = np.flatnonzero(gamma).tolist()
     if not bands:
         raise InvalidValueError("a candidate has no band with weight.")
-    total = np.multiply(Ks[bands[0]], np.float32(gamma[bands[0]]))
-    for band in bands[1:]:
-        K, weight = Ks[band], np.float32(gamma[band])
-        for start in range(0, len(K), MIXED_ROWS):  # few rows at a time stay in the cache, and need no second kernel
-            rows = slice(start, start + MIXED_ROWS)
-            total[rows] += np.multiply(K[rows], weight)
+    if isinstance(Ks, MixesRows):
+        total = Ks.mix_rows(bands, gamma)
+    else:
+        total = np.zeros_like(Ks[bands[0]])
+        for band in bands:
+            add_rows(total, Ks[band], gamma[band])
     return torch.from_numpy(total).to(device)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import MadeOnce, map_in_order
 from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import KeptModels, RefittedModels, chosen_groups, refit_chosen
-from brainsim.encoding.folds import FoldIndex, TargetBatch, batch_targets
-from brainsim.encoding.search import single_threaded
+from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, batch_targets, factorise
+from brainsim.encoding.search import mix_kernels, single_threaded
 
 # Dual weights that are in memory while every band's kernel is read once: 1,100 targets of 3,600 TRs and 8 folds.
 BLOCK_BYTES = 128 * 2**20
@@ -83,16 +83,8 @@ def split_scores(
     batch = batch_targets(Y, folds, device=device)
     r2 = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     weight = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
-
-    def refit(job: Job) -> list[RefittedModels]:
-        candidate, alpha, mask = job
-        with torch.inference_mode():
-            fitted = refit_chosen(
-                Ks, batch, folds, gamma=gammas[candidate], alpha=alphas[alpha], candidate=candidate, mask=mask
-            )
-            return list(fitted)
-
     jobs = list(_jobs(best, folds))
+    refit = _Refit(Ks, batch, folds, gammas, alphas, n_kept=n_workers)
     with single_threaded(), progress.task("split over bands", total=2 * len(jobs), unit="steps") as task:
         for block, n_jobs in _blocks(map_in_order(refit, jobs, n_workers=n_workers), task):
             for models in block:
@@ -118,6 +110,40 @@ def split_scores(
         (r2 / folds.n_folds).float().cpu().numpy(),
         (weight / folds.n_folds).float().cpu().numpy(),
     )
+
+
+class _Refit:
+    """Refits jobs; those of a mixture, or of a mixture and alpha, follow each other and share what is made of it."""
+
+    def __init__(
+        self,
+        Ks: Sequence[np.ndarray],
+        batch: TargetBatch,
+        folds: FoldIndex,
+        gammas: np.ndarray,
+        alphas: Sequence[float],
+        *,
+        n_kept: int,
+    ) -> None:
+        self._batch, self._folds, self._alphas = batch, folds, alphas
+        device = str(batch.Y.device)
+        self._mix: MadeOnce[int, torch.Tensor] = MadeOnce(
+            lambda candidate: mix_kernels(Ks, gammas[candidate], device=device), n_kept=n_kept
+        )
+        self._factor: MadeOnce[tuple[int, int], Factor] = MadeOnce(self._factorise, n_kept=n_kept)
+
+    def _factorise(self, chosen: tuple[int, int]) -> Factor:
+        K, folds = self._mix(chosen[0]), self._folds
+        return factorise(K, self._alphas[chosen[1]], folds, n_targets=folds.n_rows)
+
+    def __call__(self, job: Job) -> list[RefittedModels]:
+        candidate, alpha, mask = job
+        with torch.inference_mode():
+            factor = self._factor((candidate, alpha))
+            models = refit_chosen(
+                self._mix(candidate), factor, self._batch, self._folds, candidate=candidate, mask=mask
+            )
+            return list(models)
 
 
 def _jobs(best: SupportBest, folds: FoldIndex) -> Iterator[Job]:

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import BrainsimError, InvalidValueError, StoreError
@@ -89,6 +91,20 @@ def file_stamp(path: str) -> Stamp | None:
         return _stamp(os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def read_parts(path: str, parts: Sequence[np.ndarray], size: int) -> bool:
+    """Read a whole file into bytes that lie in several places; return False unless it is there and of that size."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.fstat(fd).st_size == size and os.preadv(fd, [part.data for part in parts if len(part)], 0) == size
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def read_ranges(path: str, starts: list[int], n_bytes: int, stamp: Stamp, into: memoryview) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +165,15 @@ def lay_out(spec: ArraySpec, n_rows: int, chunk_rows: int) -> ArrayLayout:
 def checksum(data: bytes | memoryview | np.ndarray) -> int:
     """Return the CRC-32C of contiguous bytes."""
     return int(google_crc32c.value(data))
+
+
+def checksum_of(parts: Iterable[np.ndarray]) -> int:
+    """Return the CRC-32C of contiguous bytes that lie in several places."""
+    crc = 0
+    for part in parts:
+        if len(part):
+            crc = google_crc32c.extend(crc, part)
+    return int(crc)
 
 
 def encode_checksum(value: int) -> bytes:

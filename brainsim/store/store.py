@@ -179,6 +179,12 @@ class Store:
             self._complete(node)  # being rewritten by another process is not damage
             raise
 
+    def row_ranges(self, node: str, array: str) -> list[slice]:
+        """Return the ranges of rows that lie in one chunk each: the cheapest way through an array."""
+        layout = self._with_array(node, array).layouts[array]
+        n_rows, size = layout.shape[0], layout.chunk_shape[0]
+        return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
     def open_array(self, node: str, array: str) -> zarr.Array[Any]:
         """Open an array of a complete node as a Zarr array, for libraries that stream from one.
 
