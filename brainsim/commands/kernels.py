@@ -78,19 +78,26 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
     AlignmentError
         Where a TR has no clip.
     """
+    from brainsim.compute.threads import map_in_order
+    from brainsim.core.resources import n_cores
     from brainsim.features.kernels import gram_from_blocks
 
+    n_threads = min(n_cores(), len(group.stimuli))
     averages = [clip_averages(store, layer, timing) for timing in group.timing]
     n_rows = max(group.layout.n_rows, sum(store.info(layer.nodes[s]).arrays["values"][0][0] for s in group.stimuli))
 
     def read_block(start: int, stop: int) -> list[np.ndarray]:
+        def read(stimulus: str) -> np.ndarray:
+            return store.read(layer.nodes[stimulus], "values", columns=slice(start, stop)).astype(
+                np.float32, copy=False
+            )
+
         runs: list[np.ndarray | None] = [None] * len(group.timing)
-        for stimulus in group.stimuli:
-            read = store.read(layer.nodes[stimulus], "values", columns=slice(start, stop))
-            read = read.astype(np.float32, copy=False)
+        # Side by side, because of the first block: while it is read all chunks are checked, and nothing to multiply.
+        for stimulus, clips in map_in_order(read, group.stimuli, n_workers=n_threads):
             for index, (average, timing) in enumerate(zip(averages, group.timing, strict=True)):
                 if timing.stimulus == stimulus:
-                    runs[index] = _average(average, read)
+                    runs[index] = _average(average, clips)
         return [run for run in runs if run is not None]
 
     return gram_from_blocks(
