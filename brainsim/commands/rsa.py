@@ -175,7 +175,7 @@ def rsa(
     ----------
     Kriegeskorte, Mur and Bandettini 2008, Front. Syst. Neurosci. 2; Nili et al. 2014, PLoS Comput. Biol. 10.
     """
-    from brainsim.commands.rsa_options import PROTOCOLS, condition_settings
+    from brainsim.commands.rsa_options import PROTOCOLS, RsaRequest, condition_settings
 
     check_node_name(name, what="the analysis' name")
     check_node_name(dataset, what="--dataset")
@@ -191,31 +191,32 @@ def rsa(
         "trim_s": trim_s,
         "keep_lag_means": keep_lag_means,
     }
-    further: dict[str, Any] = {
-        "models": models,
-        "families": families,
-        "subset_spec": subsets,
-        "device": device,
-        "seed": seed,
-        "dry_run": dry_run,
-        "overwrite": overwrite,
-        "progress": progress,
-    }
+    request = RsaRequest(
+        name=name,
+        dataset=dataset,
+        store=store,
+        models=tuple(models),
+        families=families,
+        subset_spec=subsets,
+        subjects=tuple(subjects),
+        n_bootstraps=n_bootstraps,
+        device=device,
+        seed=seed,
+        dry_run=dry_run,
+        overwrite=overwrite,
+        progress=progress,
+    )
     if rdms is not None:
         from brainsim.commands.rsa_conditions import compare_conditions
 
         return compare_conditions(
-            name,
-            dataset,
-            store,
+            request,
+            condition_settings(protocol, words, what="stimulus sets (--rdms)"),
             rdms=rdms,
             model_rdms=model_rdms or {},
             conditions=conditions,
-            settings=condition_settings(protocol, words, what="stimulus sets (--rdms)"),
             squared=squared,
             raw_ceiling=raw_ceiling,
-            n_bootstraps=n_bootstraps,
-            **further,
         )
     for flag, given in (("--model-rdms", model_rdms), ("--conditions", conditions), ("--squared", squared)):
         if given:
@@ -223,10 +224,7 @@ def rsa(
     from brainsim.commands.rsa_betas import compare_betas, has_betas
 
     if has_betas(store, dataset, subjects):
-        settings = condition_settings(protocol, words, what="betas")
-        return compare_betas(
-            name, dataset, store, settings=settings, subjects=subjects, n_bootstraps=n_bootstraps, **further
-        )
+        return compare_betas(request, condition_settings(protocol, words, what="betas"))
     from brainsim.commands.rsa_movies import compare_movies
 
-    return compare_movies(name, dataset, store, protocol=protocol, words=words, subjects=subjects, **further)
+    return compare_movies(request, protocol, words)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from brainsim.commands.encoding_plan import describe_layers, result_is_done
 from brainsim.commands.rsa_options import QUIRKS, with_quirk
-from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
     from brainsim.commands.rsa_movies import MovieRsa
@@ -26,13 +25,8 @@ def ensure_audit(
     store: Store,
     default: MovieRsa,
     study: MovieRsa,
-    tables: Sequence[Mapping[str, Any]],
     *,
-    models: Sequence[str],
-    families: Mapping[str, Sequence[str]] | None,
-    device: str,
-    overwrite: bool,
-    progress: Progress,
+    tables: Sequence[Mapping[str, Any]],
 ) -> tuple[tuple[dict[str, Any], ...], int]:
     """Make the audit's node where it is not there; return the conclusions that differ, and the nodes written.
 
@@ -43,31 +37,21 @@ def ensure_audit(
     tables : sequence of dict
         Attributes of their group nodes.
     """
-    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_movies import plan_movies, score_plan
 
-    path = f"audits/{default.name}/{default.dataset}"
+    request = default.request
+    same_subjects = replace(request, subjects=tuple(s.name for group in default.groups for s in group.subjects))
+    path = f"audits/{request.name}/{request.dataset}"
     key = {"kind": "rsa-audit", "default": default.key(), "study": study.key()}
-    if result_is_done(store, path, key, overwrite=overwrite):
+    if result_is_done(store, path, key, overwrite=request.overwrite):
         return tuple(store.info(path).attributes["changed"]), 0
     steps: list[dict[str, Any]] = []
     found: list[dict[tuple[str, str, str], str]] = []
-    with progress.task("one step at a time", total=len(QUIRKS), unit="steps") as task:
+    with request.progress.task("one step at a time", total=len(QUIRKS), unit="steps") as task:
         for name, words, fields in QUIRKS:
             settings = replace(with_quirk(default.settings, fields), method="none")
-            plan = plan_movies(
-                store,
-                default.name,
-                default.dataset,
-                "default",
-                settings,
-                models=models,
-                families=families,
-                subset_spec=default.subset_spec,
-                subjects=[s.name for group in default.groups for s in group.subjects],
-                seed=default.seed,
-            )
+            plan = plan_movies(store, same_subjects, "default", settings)
             is_same = plan.settings == replace(default.settings, method="none") or (
                 name == "features" and [la.digests for la in plan.layers] == [la.digests for la in default.layers]
             )
@@ -75,13 +59,13 @@ def ensure_audit(
                 result: Mapping[str, Any] = tables[0]
             else:
                 result = group_tables(
-                    score_plan(store, plan, device=resolve_device(device), progress=progress),
+                    score_plan(store, plan),
                     layers=describe_layers(plan.layers),
                     models=plan.models,
                     families=plan.families,
-                    subset_spec=plan.subset_spec,
+                    subset_spec=request.subset_spec,
                     joint_sets=(),
-                    seed=plan.seed,
+                    seed=request.seed,
                 )
             steps.append({"quirk": name, "words": words, "differs": not is_same, "rows": list(result["rows"])})
             found.append(_conclusions(result))
@@ -93,14 +77,14 @@ def ensure_audit(
         key=key,
         arrays={},
         attributes={
-            "dataset": default.dataset,
+            "dataset": request.dataset,
             "changed": changed,
             "steps": steps,
             "n_conclusions": len(found[0]),
             "max_q": MAX_Q,
             "sources": [default.path("group"), study.path("group")],
         },
-        overwrite=overwrite,
+        overwrite=request.overwrite,
     )
     return tuple(changed), 1
 

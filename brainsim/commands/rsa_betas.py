@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from brainsim.commands.encoding_plan import describe_layers
 from brainsim.commands.rsa import RsaSummary
 from brainsim.commands.rsa_condition_models import ModelRdms
 from brainsim.commands.rsa_conditions import ConditionData, condition_options, ensure_conditions
-from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaSettings
+from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaRequest, RsaSettings
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Progress
 
@@ -43,23 +43,7 @@ def has_betas(store: Path | str, dataset: str, subjects: Sequence[str]) -> bool:
     return any(told.values())
 
 
-def compare_betas(
-    name: str,
-    dataset: str,
-    store: Path | str,
-    *,
-    settings: RsaSettings,
-    subjects: Sequence[str],
-    models: Sequence[str],
-    families: Mapping[str, Sequence[str]] | None,
-    subset_spec: str,
-    n_bootstraps: int,
-    device: str,
-    seed: int,
-    dry_run: bool,
-    overwrite: bool,
-    progress: Progress,
-) -> RsaSummary:
+def compare_betas(request: RsaRequest, settings: RsaSettings) -> RsaSummary:
     """Do what `brainsim rsa` does with betas; see `brainsim.commands.rsa.rsa`."""
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.encoding_plan import open_for_results
@@ -68,28 +52,28 @@ def compare_betas(
     from brainsim.features.bands import regroup, select_layers
 
     started = time.monotonic()
-    check_count("--n-bootstraps", n_bootstraps, at_least=0)
-    opened = open_for_results(store, dry_run=dry_run)
-    groups = group_by_timing(find_subjects(opened, dataset, subjects))
+    check_count("--n-bootstraps", request.n_bootstraps, at_least=0)
+    opened = open_for_results(request.store, dry_run=request.dry_run)
+    groups = group_by_timing(find_subjects(opened, request.dataset, request.subjects))
     if len(groups) > 1:
         first, second = (group.subjects[0].name for group in groups[:2])
         raise InvalidValueError(
-            f"{first} and {second} of {dataset} saw different stimuli, or in different numbers; all must have seen the "
-            "same.",
+            f"{first} and {second} of {request.dataset} saw different stimuli, or in different numbers; all must have "
+            "seen the same.",
             hint=f"--subjects {','.join(s.name for s in groups[0].subjects)}",
         )
     (group,) = groups
     shown, repeats = first_showings(group, at_least=2 if settings.distance in REPEAT_DISTANCES else 1)
-    chosen = select_layers(opened.nodes("activations", type="activations"), models=models, stimuli=shown.stimuli)
-    grouped = regroup(chosen, families)
+    chosen = select_layers(
+        opened.nodes("activations", type="activations"), models=request.models, stimuli=shown.stimuli
+    )
+    grouped = regroup(chosen, request.families)
     layers = [
         {**row, "family": family}
         for (family, _), row in zip(grouped, describe_layers([layer for _, layer in grouped]), strict=True)
     ]
     names = [subject.name for subject in group.subjects]
-    options = condition_options(
-        dataset, settings, layers, subset_spec, shown.layout.n_rows, n_bootstraps=n_bootstraps, seed=seed
-    )
+    options = condition_options(request, settings, layers, shown.layout.n_rows)
     digests: list[Any] = [list(layer.digests) for _, layer in grouped]
     key = {
         "kind": "rsa",
@@ -100,28 +84,18 @@ def compare_betas(
     }
 
     def make() -> ConditionData:
-        where = resolve_device(device)
-        rdms = _model_rdms(opened, [layer for _, layer in grouped], shown, settings, device=where, progress=progress)
+        where = resolve_device(request.device)
+        rdms = _model_rdms(
+            opened, [layer for _, layer in grouped], shown, settings, device=where, progress=request.progress
+        )
         sources = [node for _, layer in grouped for node in layer.nodes.values()]
         found = ModelRdms(layers, rdms, digests, sources)
-        brains, n_targets, notes = _brain_rdms(opened, group, repeats, settings, progress)
+        brains, n_targets, notes = _brain_rdms(opened, group, repeats, settings, request.progress)
         return ConditionData(
             found, brains, n_targets, tuple(notes), {subject.name: subject.sources for subject in group.subjects}
         )
 
-    return ensure_conditions(
-        name,
-        store,
-        key=key,
-        settings=settings,
-        layers=layers,
-        subjects=names,
-        make=make,
-        dry_run=dry_run,
-        overwrite=overwrite,
-        progress=progress,
-        started=started,
-    )
+    return ensure_conditions(request, settings, key=key, layers=layers, subjects=names, make=make, started=started)
 
 
 def _model_rdms(

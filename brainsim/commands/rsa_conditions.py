@@ -13,9 +13,8 @@ import numpy as np
 from brainsim.commands.encoding_plan import result_is_done
 from brainsim.commands.rsa import RsaSummary
 from brainsim.commands.rsa_condition_models import ModelRdms, digest_rdms, model_rdms_of
-from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaSettings
+from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaRequest, RsaSettings
 from brainsim.core.errors import InvalidValueError
-from brainsim.core.progress import Progress
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -47,35 +46,23 @@ class ConditionData:
 
 
 def compare_conditions(
-    name: str,
-    dataset: str,
-    store: Path | str,
+    request: RsaRequest,
+    settings: RsaSettings,
     *,
-    models: Sequence[str],
     rdms: Mapping[str, Sequence[str]],
     model_rdms: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
-    settings: RsaSettings,
-    families: Mapping[str, Sequence[str]] | None,
-    subset_spec: str,
     squared: bool,
     raw_ceiling: bool,
-    n_bootstraps: int,
-    device: str,
-    seed: int,
-    dry_run: bool,
-    overwrite: bool,
-    progress: Progress,
 ) -> RsaSummary:
     """Do what `brainsim rsa --rdms` does; see `brainsim.commands.rsa.rsa`."""
     from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_files import read_rdms
     from brainsim.core.checks import check_count
     from brainsim.rsa.rdm import n_rows_of
-    from brainsim.store import Store
 
     started = time.monotonic()
-    check_count("--n-bootstraps", n_bootstraps, at_least=0)
+    check_count("--n-bootstraps", request.n_bootstraps, at_least=0)
     if settings.distance in REPEAT_DISTANCES:
         raise InvalidValueError(f"--distance is {settings.distance}; models have no repeats, and brains come as RDMs.")
     brains = {stream: read_rdms(files, name=stream) for stream, files in rdms.items()}
@@ -87,21 +74,20 @@ def compare_conditions(
         )
     n_subjects, n_pairs = next(iter(sizes.values()))
     n_stimuli = n_rows_of(n_pairs)
-    there = Store(store, mode="r") if (Path(store) / "zarr.json").exists() else None
+    there = _store_of(request)
     found = model_rdms_of(
         there,
-        models=models,
+        models=request.models,
         files=model_rdms,
         conditions=conditions,
         distance=settings.distance,
         n_stimuli=n_stimuli,
-        families=families,
-        device=resolve_device(device),
+        families=request.families,
+        device=resolve_device(request.device),
     )
     subjects = [f"subject-{i + 1:02d}" for i in range(n_subjects)]
-    options = condition_options(
-        dataset, settings, found.layers, subset_spec, n_stimuli, n_bootstraps=n_bootstraps, seed=seed
-    ) | {"squared": squared, "raw_ceiling": raw_ceiling}
+    options = condition_options(request, settings, found.layers, n_stimuli)
+    options |= {"squared": squared, "raw_ceiling": raw_ceiling}
     key = {
         "kind": "rsa",
         "version": VERSION,
@@ -110,36 +96,32 @@ def compare_conditions(
         "data": {stream: digest_rdms(rdm) for stream, rdm in brains.items()},
     }
     return ensure_conditions(
-        name,
-        store,
+        request,
+        settings,
         key=key,
-        settings=settings,
         layers=found.layers,
         subjects=subjects,
         make=lambda: ConditionData(found, brains),
-        dry_run=dry_run,
-        overwrite=overwrite,
-        progress=progress,
         started=started,
     )
 
 
+def _store_of(request: RsaRequest) -> Store | None:
+    """Open the store where there is one."""
+    from brainsim.store import Store
+
+    return Store(request.store, mode="r") if (Path(request.store) / "zarr.json").exists() else None
+
+
 def condition_options(
-    dataset: str,
-    settings: RsaSettings,
-    layers: Sequence[Mapping[str, Any]],
-    subset_spec: str,
-    n_stimuli: int,
-    *,
-    n_bootstraps: int,
-    seed: int,
+    request: RsaRequest, settings: RsaSettings, layers: Sequence[Mapping[str, Any]], n_stimuli: int
 ) -> dict[str, Any]:
     """Return what can change a number of an RSA of stimuli."""
     families: dict[str, list[str]] = {}
     for layer in layers:
         families.setdefault(layer["family"], []).append(layer["model"])
     return {
-        "dataset": dataset,
+        "dataset": request.dataset,
         "protocol": "default",
         "distance": settings.distance,
         "compare": settings.compare,
@@ -147,27 +129,23 @@ def condition_options(
         "method": settings.method,
         "models": list(dict.fromkeys(layer["model"] for layer in layers)),
         "families": {family: list(dict.fromkeys(models)) for family, models in families.items()},
-        "subsets": subset_spec,
+        "subsets": request.subset_spec,
         "squared": False,
         "raw_ceiling": False,
-        "n_bootstraps": n_bootstraps,
+        "n_bootstraps": request.n_bootstraps,
         "n_stimuli": n_stimuli,
-        "seed": seed,
+        "seed": request.seed,
     }
 
 
 def ensure_conditions(
-    name: str,
-    store: Path | str,
+    request: RsaRequest,
+    settings: RsaSettings,
     *,
     key: Mapping[str, Any],
-    settings: RsaSettings,
     layers: Sequence[Mapping[str, Any]],
     subjects: Sequence[str],
     make: Callable[[], ConditionData],
-    dry_run: bool,
-    overwrite: bool,
-    progress: Progress,
     started: float,
 ) -> RsaSummary:
     """Make the nodes of an RSA of stimuli where they are not there, and return what they hold.
@@ -186,23 +164,21 @@ def ensure_conditions(
     from brainsim.store import Store
 
     options = key["options"]
-    path = f"rsa/{name}/{options['dataset']}"
-    there = Store(store, mode="r") if (Path(store) / "zarr.json").exists() else None
+    path = f"rsa/{request.name}/{request.dataset}"
+    there = _store_of(request)
     n_written = n_reused = 0
     tables: Mapping[str, Any] = {}
-    if there is not None and result_is_done(there, f"{path}/group", key, overwrite=overwrite):
+    if there is not None and result_is_done(there, f"{path}/group", key, overwrite=request.overwrite):
         tables, n_reused = there.info(f"{path}/group").attributes, len(subjects) + 1
-    elif not dry_run:
-        tables = _score_and_write(
-            Store(store, mode="a"), path, key, make(), settings, subjects, overwrite=overwrite, progress=progress
-        )
+    elif not request.dry_run:
+        tables = _score_and_write(Store(request.store, mode="a"), request, path, key, make(), settings, subjects)
         n_written = len(subjects) + 1
     for warning in tables.get("warnings", ()):
-        progress.warn(warning)
+        request.progress.warn(warning)
     return RsaSummary(
-        name=name,
-        dataset=options["dataset"],
-        store=str(store),
+        name=request.name,
+        dataset=request.dataset,
+        store=str(request.store),
         protocol=options["protocol"],
         subjects=tuple(subjects),
         n_models=len(options["models"]),
@@ -222,20 +198,18 @@ def ensure_conditions(
 
 def _score_and_write(
     store: Store,
+    request: RsaRequest,
     path: str,
     key: Mapping[str, Any],
     data: ConditionData,
     settings: RsaSettings,
     subjects: Sequence[str],
-    *,
-    overwrite: bool,
-    progress: Progress,
 ) -> Mapping[str, Any]:
     from brainsim.commands.rsa_condition_scores import score_conditions
     from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
     found, options = data.found, key["options"]
-    scores = score_conditions(found, data.brains, settings, options, progress=progress)
+    scores = score_conditions(found, data.brains, settings, options, progress=request.progress)
     warnings = [*data.notes, *scores.notes]
     told = {"comparison": settings.compare, "distance": settings.distance, "options": options, "warnings": warnings}
     for index, subject in enumerate(subjects):
@@ -260,13 +234,13 @@ def _score_and_write(
                 "n_targets": {stream: n for (who, stream), n in data.n_targets.items() if who == subject},
                 "sources": [*data.sources.get(subject, ()), *found.sources],
             },
-            overwrite=overwrite,
+            overwrite=request.overwrite,
         )
     pictures = stimulus_pictures(
         found.rdms, data.brains, found.layers, scores.layer, settings.compare, n_stimuli=int(options["n_stimuli"])
     )
-    _, name, dataset = path.split("/")
-    write_pictures(store, name, dataset, key, pictures, sources=[f"{path}/{subject}" for subject in subjects])
+    sources = [f"{path}/{subject}" for subject in subjects]
+    write_pictures(store, request.name, request.dataset, key, pictures, sources=sources)
     store.write(
         f"{path}/group",
         type="rsa-group",
@@ -276,9 +250,9 @@ def _score_and_write(
             **told,
             **scores.tables,
             "subjects": list(subjects),
-            "dataset": options["dataset"],
-            "sources": [f"{path}/{subject}" for subject in subjects],
+            "dataset": request.dataset,
+            "sources": sources,
         },
-        overwrite=overwrite,
+        overwrite=request.overwrite,
     )
     return store.info(f"{path}/group").attributes

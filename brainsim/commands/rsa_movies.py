@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +12,7 @@ import numpy as np
 from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import VERSION, RsaSettings, resolve_settings
-from brainsim.core.progress import Progress
+from brainsim.commands.rsa_options import VERSION, RsaRequest, RsaSettings, resolve_settings
 
 if TYPE_CHECKING:
     from brainsim.commands.rsa_pictures import Pictures
@@ -29,8 +27,8 @@ class MovieRsa:
 
     Parameters
     ----------
-    name, dataset : str
-        Where results lie.
+    request : RsaRequest
+        Of what, where and for whom.
     protocol : str
         "default" or "study".
     settings : RsaSettings
@@ -41,21 +39,14 @@ class MovieRsa:
         Layers of all models.
     families : dict of str to tuple of str
         Models of each family.
-    subset_spec : str
-        Which subsets of families are scored.
-    seed : int
-        Seed of sign flips.
     """
 
-    name: str
-    dataset: str
+    request: RsaRequest
     protocol: str
     settings: RsaSettings
     groups: tuple[SubjectGroup, ...]
     layers: tuple[LayerSource, ...]
     families: Mapping[str, tuple[str, ...]]
-    subset_spec: str
-    seed: int
 
     @property
     def models(self) -> list[dict[str, str]]:
@@ -80,7 +71,7 @@ class MovieRsa:
         own = [np.concatenate([self.columns[m] for m in members]) for members in self.families.values()]
         return [
             np.concatenate([own[g] for g in mask_members(mask)])
-            for mask in subset_plan(len(own), self.subset_spec).masks
+            for mask in subset_plan(len(own), self.request.subset_spec).masks
         ]
 
     def joint_sets(self) -> list[list[str]]:
@@ -94,18 +85,18 @@ class MovieRsa:
 
     def path(self, subject: str) -> str:
         """Return the node of a subject, or of the group."""
-        return f"rsa/{self.name}/{self.dataset}/{subject}"
+        return f"rsa/{self.request.name}/{self.request.dataset}/{subject}"
 
     def options(self) -> dict[str, Any]:
         """Return what can change a number."""
         return {
-            "dataset": self.dataset,
+            "dataset": self.request.dataset,
             "protocol": self.protocol,
             **self.settings.record(),
             "models": list(self.columns),
             "families": {f: list(m) for f, m in self.families.items()},
-            "subsets": self.subset_spec,
-            "seed": self.seed,
+            "subsets": self.request.subset_spec,
+            "seed": self.request.seed,
         }
 
     def key(self) -> dict[str, Any]:
@@ -119,58 +110,43 @@ class MovieRsa:
         }
 
 
-def plan_movies(
-    store: Store,
-    name: str,
-    dataset: str,
-    protocol: str,
-    settings: RsaSettings,
-    *,
-    models: Sequence[str],
-    families: Mapping[str, Sequence[str]] | None,
-    subset_spec: str,
-    subjects: Sequence[str],
-    seed: int,
-) -> MovieRsa:
+def plan_movies(store: Store, request: RsaRequest, protocol: str, settings: RsaSettings) -> MovieRsa:
     """Check names against what the store holds."""
     from brainsim.commands.rsa_rdms import by_protocol
     from brainsim.features.bands import regroup, select_layers
     from brainsim.variance.lattice import subset_plan
 
-    groups = group_by_timing(find_subjects(store, dataset, subjects))
+    groups = group_by_timing(find_subjects(store, request.dataset, request.subjects))
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
     nodes = by_protocol(store.nodes("activations", type="activations"), settings.features)
-    grouped = regroup(select_layers(nodes, models=models, stimuli=stimuli), families)
+    grouped = regroup(select_layers(nodes, models=request.models, stimuli=stimuli), request.families)
     members: dict[str, list[str]] = {}
     for family, layer in grouped:
         if layer.model not in members.setdefault(family, []):
             members[family].append(layer.model)
     if settings.method == "partition":
-        subset_plan(len(members), subset_spec)
+        subset_plan(len(members), request.subset_spec)
     return MovieRsa(
-        name,
-        dataset,
+        request,
         protocol,
         settings,
         tuple(groups),
         tuple(layer for _, layer in grouped),
         {f: tuple(m) for f, m in members.items()},
-        subset_spec,
-        seed,
     )
 
 
-def score_plan(
-    store: Store, plan: MovieRsa, *, device: str, progress: Progress, pictures: list[Pictures] | None = None
-) -> list[GroupScores]:
+def score_plan(store: Store, plan: MovieRsa, *, pictures: list[Pictures] | None = None) -> list[GroupScores]:
     """Compute all scores of a plan, one group of subjects at a time; `pictures` gets those of the first group."""
+    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_pictures import movie_pictures
     from brainsim.commands.rsa_rdms import group_rdms
     from brainsim.commands.rsa_scores import score_group
 
+    device = resolve_device(plan.request.device)
     scores = []
     for group in plan.groups:
-        rdms = group_rdms(store, group, plan.layers, plan.settings, device=device, progress=progress)
+        rdms = group_rdms(store, group, plan.layers, plan.settings, device=device, progress=plan.request.progress)
         joint = [np.concatenate([plan.columns[m] for m in models]) for models in plan.joint_sets()]
         result = score_group(rdms, plan.settings, models=plan.columns, subsets=plan.subsets(), joint=joint)
         warned = [f"{s}: {w}" for s, told in rdms.warnings.items() for w in told]
@@ -180,25 +156,23 @@ def score_plan(
     return scores
 
 
-def ensure_plan(
-    store: Store, plan: MovieRsa, *, device: str, overwrite: bool, dry_run: bool, progress: Progress
-) -> tuple[dict[str, Any], int, int]:
+def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]:
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
     from brainsim.commands import rsa_pictures
-    from brainsim.commands.encoding_options import resolve_device
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
 
+    overwrite = plan.request.overwrite
     everyone = [s for group in plan.groups for s in group.subjects]
     key = plan.key()
     keys = {s.name: {**key, "subject": s.name} for s in everyone}
     done = [result_is_done(store, plan.path(s), k, overwrite=overwrite) for s, k in keys.items()]
     done.append(result_is_done(store, plan.path("group"), key, overwrite=overwrite))
-    if all(done) or dry_run:
+    if all(done) or plan.request.dry_run:
         attributes = dict(store.info(plan.path("group")).attributes) if all(done) else {}
         return attributes, 0, len(done) if all(done) else 0
     pictures: list[Pictures] = []
-    groups = score_plan(store, plan, device=resolve_device(device), progress=progress, pictures=pictures)
+    groups = score_plan(store, plan, pictures=pictures)
     notes = list(dict.fromkeys(note for group in groups for note in group.notes))
     if plan.protocol == "study":
         notes += study_caveats(store, plan.layers, everyone)
@@ -214,19 +188,19 @@ def ensure_plan(
     for group in groups:
         for subject in dict.fromkeys(name for name, _ in group.targets):
             source = next(s for s in everyone if s.name == subject)
-            _write_subject(store, plan, group, subject, source.sources, keys[subject], notes, overwrite)
+            _write_subject(store, plan, group, subject, source.sources, keys[subject], notes)
     layers = describe_layers(plan.layers)
     tables = group_tables(
         groups,
         layers=layers,
         models=plan.models,
         families=plan.families,
-        subset_spec=plan.subset_spec,
+        subset_spec=plan.request.subset_spec,
         joint_sets=plan.joint_sets(),
-        seed=plan.seed,
+        seed=plan.request.seed,
     )
     rsa_pictures.write_pictures(
-        store, plan.name, plan.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone]
+        store, plan.request.name, plan.request.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone]
     )
     store.write(
         plan.path("group"),
@@ -236,7 +210,7 @@ def ensure_plan(
         attributes={
             **tables,
             "subjects": [s.name for s in everyone],
-            "dataset": plan.dataset,
+            "dataset": plan.request.dataset,
             "protocol": plan.protocol,
             "comparison": plan.settings.compare,
             "distance": plan.settings.distance,
@@ -257,7 +231,6 @@ def _write_subject(
     sources: Sequence[str],
     key: Mapping[str, Any],
     notes: Sequence[str],
-    overwrite: bool,
 ) -> None:
     rows = [row for row, target in enumerate(group.targets) if target[0] == subject]
     streams = [group.targets[row][1] for row in rows]
@@ -296,76 +269,38 @@ def _write_subject(
             "options": plan.options(),
             "sources": list(sources),
         },
-        overwrite=overwrite,
+        overwrite=plan.request.overwrite,
     )
 
 
-def compare_movies(
-    name: str,
-    dataset: str,
-    store: Path | str,
-    *,
-    models: Sequence[str],
-    protocol: str,
-    words: Mapping[str, Any],
-    families: Mapping[str, Sequence[str]] | None,
-    subset_spec: str,
-    subjects: Sequence[str],
-    device: str,
-    seed: int,
-    dry_run: bool,
-    overwrite: bool,
-    progress: Progress,
-) -> RsaSummary:
+def compare_movies(request: RsaRequest, protocol: str, words: Mapping[str, Any]) -> RsaSummary:
     """Do what `brainsim rsa` does with movies; see `brainsim.commands.rsa.rsa`."""
     started = time.monotonic()
-    opened = open_for_results(store, dry_run=dry_run)
-    plans = []
-    for which in ("default", "study") if protocol == "both" else (protocol,):
-        told = {} if protocol == "both" and which == "study" else words
-        settings = resolve_settings(which, **({**_NO_WORDS, **told}))
-        plan = plan_movies(
-            opened,
-            f"{name}-study" if protocol == "both" and which == "study" else name,
-            dataset,
-            which,
-            settings,
-            models=models,
-            families=families,
-            subset_spec=subset_spec,
-            subjects=subjects,
-            seed=seed,
-        )
-        plans.append(plan)
-    results = [
-        ensure_plan(opened, plan, device=device, overwrite=overwrite, dry_run=dry_run, progress=progress)
-        for plan in plans
-    ]
+    opened = open_for_results(request.store, dry_run=request.dry_run)
+    if protocol == "both":
+        beside = replace(request, name=f"{request.name}-study")
+        plans = [
+            plan_movies(opened, request, "default", resolve_settings("default", **words)),
+            plan_movies(opened, beside, "study", resolve_settings("study", **_NO_WORDS)),
+        ]
+    else:
+        plans = [plan_movies(opened, request, protocol, resolve_settings(protocol, **words))]
+    results = [ensure_plan(opened, plan) for plan in plans]
     audit: tuple[dict[str, Any], ...] = ()
     n_written, n_reused = sum(r[1] for r in results), sum(r[2] for r in results)
-    if protocol == "both" and not dry_run:
+    if protocol == "both" and not request.dry_run:
         from brainsim.commands.rsa_audit import ensure_audit
 
-        audit, written = ensure_audit(
-            opened,
-            plans[0],
-            plans[1],
-            [r[0] for r in results],
-            models=models,
-            families=families,
-            device=device,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        audit, written = ensure_audit(opened, *plans, tables=[r[0] for r in results])
         n_written, n_reused = n_written + written, n_reused + 1 - written
     tables = results[0][0]
     warnings = tuple(dict.fromkeys(w for r in results for w in r[0].get("warnings", ())))
     for warning in warnings:
-        progress.warn(warning)
+        request.progress.warn(warning)
     return RsaSummary(
-        name=name,
-        dataset=dataset,
-        store=str(store),
+        name=request.name,
+        dataset=request.dataset,
+        store=str(request.store),
         protocol=protocol,
         subjects=tuple(s.name for group in plans[0].groups for s in group.subjects),
         n_models=len(plans[0].columns),

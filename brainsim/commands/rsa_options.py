@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from brainsim.core.checks import check_choice, check_number
 from brainsim.core.errors import InvalidValueError
+from brainsim.core.progress import SILENT, Progress
 
 # Of what results hold and how it is made: results of another version are made anew.
 VERSION = 2
@@ -23,6 +25,51 @@ DEFAULT_LAG_S = 8.0
 
 # Neighbouring runs of the study's movie share 16 s: half of it is cut from each edge, so that no frame is in two runs.
 DEFAULT_TRIM_S = 8.0
+
+
+@dataclass(frozen=True)
+class RsaRequest:
+    """What a user asks of an RSA beside the settings that change how things are compared: of what, where and for whom.
+
+    Parameters
+    ----------
+    name, dataset : str
+        Where results lie: ``rsa/{name}/{dataset}``.
+    store : Path or str
+        The store.
+    models : tuple of str
+        Globs over stored models.
+    families : mapping of str to sequence of str, or None
+        Families as globs over models; None for those of the models' rows.
+    subset_spec : str
+        Which subsets of families are scored.
+    subjects : tuple of str
+        Names of subjects; all where there are none.
+    n_bootstraps : int
+        Resamples of stimuli and subjects.
+    device : str
+        Where inner products are computed.
+    seed : int
+        Seed of resampling and of sign flips.
+    dry_run, overwrite : bool
+        Say only what would be done; replace a result that was made otherwise.
+    progress : Progress
+        Where progress is told.
+    """
+
+    name: str
+    dataset: str
+    store: Path | str
+    models: tuple[str, ...] = ("*",)
+    families: Mapping[str, Sequence[str]] | None = None
+    subset_spec: str = "leave-one-out"
+    subjects: tuple[str, ...] = ()
+    n_bootstraps: int = 1000
+    device: str = "cpu"
+    seed: int = 0
+    dry_run: bool = False
+    overwrite: bool = False
+    progress: Progress = SILENT
 
 
 @dataclass(frozen=True)
