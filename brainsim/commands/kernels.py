@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Bytes of a block of features as float32; about four are in memory at once, and two more for each further core. Larger
 # ones are no faster.
-BLOCK_BYTES = 128 * 2**20
+BLOCK_BYTES = 96 * 2**20
 
 # Narrower blocks would cost more in reading than they save in memory.
 MIN_BLOCK_FEATURES = 256
@@ -93,8 +93,8 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
             )
 
         runs: list[np.ndarray | None] = [None] * len(group.timing)
-        # Side by side, because of the first block: while it is read all chunks are checked, and nothing to multiply.
-        for stimulus, clips in map_in_order(read, group.stimuli, n_workers=n_threads):
+        # With the first block all chunks are checked, and there is nothing to multiply meanwhile.
+        for stimulus, clips in map_in_order(read, group.stimuli, n_workers=1 if start else n_threads):
             for index, (average, timing) in enumerate(zip(averages, group.timing, strict=True)):
                 if timing.stimulus == stimulus:
                     runs[index] = _average(average, clips)
