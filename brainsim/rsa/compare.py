@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,38 +16,57 @@ Comparison = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Pairs that are read at once: 20 rows of them are 1.3 MB in float64 and stay in the cache of a core.
 CHUNK_PAIRS = 8192
 
+# Below this share of a row's power its spread about the mean is not what a mean taken off afterwards leaves to 1e-10.
+SPREAD_SHARE = 1e-4
+
 
 def cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return the cosine between the rows of A (n_a, n_pairs) and of B (n_b, n_pairs), float64 (n_a, n_b).
 
     A row without length gives NaN.
     """
-    return _cosine(A, B, np.zeros((len(A), 1)), np.zeros((len(B), 1)))
+    inner = _InnerProducts(len(A), len(B))
+    for a, b in _chunks(A, B, _evenly(A.shape[1])):
+        inner.add(a, b)
+    return _normalise(inner.products, inner.power_a, inner.power_b)
 
 
 def pearson(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation between the rows of A and of B, (n_a, n_b)."""
-    return _cosine(A, B, *(X.mean(axis=1, keepdims=True, dtype=np.float64) for X in (A, B)))
+    """Return Pearson's correlation between the rows of A and of B, (n_a, n_b).
+
+    Means are taken off the sums of products, so that RDMs are read once and not copied. Only where a mean is so large
+    that this would cancel digits is it taken off the RDM first.
+    """
+    n_pairs = A.shape[1]
+    inner = _InnerProducts(len(A), len(B))
+    sum_a, sum_b = np.zeros(len(A)), np.zeros(len(B))
+    for a, b in _chunks(A, B, _evenly(n_pairs)):
+        inner.add(a, b)
+        sum_a += a.sum(axis=1)
+        sum_b += b.sum(axis=1)
+    power_a, power_b = inner.power_a - sum_a**2 / n_pairs, inner.power_b - sum_b**2 / n_pairs
+    if (power_a < SPREAD_SHARE * inner.power_a).any() or (power_b < SPREAD_SHARE * inner.power_b).any():
+        return _pearson_about(A, B, sum_a[:, None] / n_pairs, sum_b[:, None] / n_pairs)
+    return _normalise(inner.products - np.outer(sum_a, sum_b / n_pairs), power_a, power_b)
 
 
-def _cosine(A: np.ndarray, B: np.ndarray, origin_a: np.ndarray, origin_b: np.ndarray) -> np.ndarray:
-    """Return the cosine about an origin of each row, in one pass that copies no whole RDM."""
-    products = np.zeros((len(A), len(B)))
-    power_a, power_b = np.zeros(len(A)), np.zeros(len(B))
-    for start in range(0, A.shape[1], CHUNK_PAIRS):
-        pairs = slice(start, start + CHUNK_PAIRS)
-        a, b = A[:, pairs] - origin_a, B[:, pairs] - origin_b  # float64: origins are
-        products += a @ b.T
-        power_a += np.einsum("ij,ij->i", a, a)
-        power_b += np.einsum("ij,ij->i", b, b)
-    norm = np.sqrt(np.outer(power_a, power_b))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norm > 0, products / norm, np.nan)
+def _pearson_about(A: np.ndarray, B: np.ndarray, mean_a: np.ndarray, mean_b: np.ndarray) -> np.ndarray:
+    inner = _InnerProducts(len(A), len(B))
+    for a, b in _chunks(A, B, _evenly(A.shape[1])):
+        inner.add(a - mean_a, b - mean_b)
+    return _normalise(inner.products, inner.power_a, inner.power_b)
 
 
 def spearman(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return Spearman's rank correlation between the rows of A and of B, ties at their mean rank, (n_a, n_b)."""
-    return pearson(rank_rows(A), rank_rows(B))
+    centred_a = _centred_ranks(A)
+    return cosine(centred_a, centred_a if B is A else _centred_ranks(B))
+
+
+def _centred_ranks(X: np.ndarray) -> np.ndarray:
+    ranks = rank_rows(X)
+    ranks -= (X.shape[1] + 1) / 2  # their mean, with ties too
+    return ranks
 
 
 def kendall(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -74,23 +94,74 @@ def whitened_cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     ----------
     Diedrichsen et al. 2021, Neurons, Behavior, Data analysis, and Theory 5(3).
     """
-    A, B = A.astype(np.float64), B.astype(np.float64)
     n_rows = n_rows_of(A.shape[1])
-    i, j = np.triu_indices(n_rows, k=1)
-    rows_a, rows_b = (_row_sums(X, i, j, n_rows) for X in (A, B))
-    products = A @ B.T - (rows_a @ rows_b.T - 2 * np.outer(A.sum(axis=1), B.sum(axis=1)) / n_rows) / n_rows
-    own = [
-        np.square(X).sum(axis=1) - (np.square(r).sum(axis=1) - 2 * X.sum(axis=1) ** 2 / n_rows) / n_rows
-        for X, r in ((A, rows_a), (B, rows_b))
-    ]
-    norm = np.sqrt(np.outer(*(np.clip(o, 0, None) for o in own)))
+    inner = _InnerProducts(len(A), len(B))
+    rows_a, rows_b = np.zeros((len(A), n_rows)), np.zeros((len(B), n_rows))
+    starts = _row_starts(n_rows)
+    blocks = _blocks_of_rows(starts)
+    for (first, last), (a, b) in zip(pairwise(blocks), _chunks(A, B, starts[blocks]), strict=True):
+        inner.add(a, b)
+        _add_row_sums(rows_a, a, starts, first, last)
+        if b is not a:
+            _add_row_sums(rows_b, b, starts, first, last)
+    if B is A:
+        rows_b = rows_a
+    sum_a, sum_b = rows_a.sum(axis=1) / 2, rows_b.sum(axis=1) / 2  # each pair is in two rows
+    products = inner.products - (rows_a @ rows_b.T - 2 * np.outer(sum_a, sum_b) / n_rows) / n_rows
+    power_a, power_b = (
+        power - (np.vecdot(rows, rows) - 2 * total**2 / n_rows) / n_rows
+        for power, rows, total in ((inner.power_a, rows_a, sum_a), (inner.power_b, rows_b, sum_b))
+    )
+    return _normalise(products, power_a.clip(min=0), power_b.clip(min=0))
+
+
+def _row_starts(n_rows: int) -> np.ndarray:
+    """Return where in the vector of pairs each row of the upper triangle begins, and the end, (n_rows,)."""
+    return np.concatenate([[0], np.cumsum(np.arange(n_rows - 1, 0, -1))])
+
+
+def _blocks_of_rows(starts: np.ndarray) -> np.ndarray:
+    """Return rows of the triangle at which blocks of about CHUNK_PAIRS pairs begin, and the end."""
+    wanted = np.arange(0, starts[-1], CHUNK_PAIRS)
+    return np.unique(np.append(np.searchsorted(starts, wanted), len(starts) - 1))
+
+
+def _add_row_sums(sums: np.ndarray, x: np.ndarray, starts: np.ndarray, first: int, last: int) -> None:
+    """Add the sums over both members of the pairs of rows first … last - 1 of the triangle, x (n, n_pairs of those)."""
+    begins = starts[first : last + 1] - starts[first]
+    sums[:, first:last] += np.add.reduceat(x, begins[:-1], axis=1)
+    for row, (begin, end) in enumerate(pairwise(begins.tolist()), first + 1):
+        sums[:, row:] += x[:, begin:end]
+
+
+class _InnerProducts:
+    """Sums of products of the rows of A with those of B, and of rows with themselves, over chunks of pairs."""
+
+    def __init__(self, n_a: int, n_b: int) -> None:
+        self.products, self.power_a, self.power_b = np.zeros((n_a, n_b)), np.zeros(n_a), np.zeros(n_b)
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        self.products += a @ b.T
+        self.power_a += np.vecdot(a, a)
+        self.power_b += np.vecdot(b, b)
+
+
+def _chunks(A: np.ndarray, B: np.ndarray, bounds: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs of A and B between two bounds in float64, one array where A is B; none is copied."""
+    for start, stop in pairwise(bounds):
+        a = A[:, start:stop].astype(np.float64, copy=False)
+        yield a, a if B is A else B[:, start:stop].astype(np.float64, copy=False)
+
+
+def _evenly(n_pairs: int) -> Iterable[int]:
+    return [*range(0, n_pairs, CHUNK_PAIRS), n_pairs]
+
+
+def _normalise(products: np.ndarray, power_a: np.ndarray, power_b: np.ndarray) -> np.ndarray:
+    """Return products over the lengths of their rows; NaN where a row has none."""
+    norm = np.sqrt(np.outer(power_a, power_b))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, products / norm, np.nan)
-
-
-def _row_sums(X: np.ndarray, i: np.ndarray, j: np.ndarray, n_rows: int) -> np.ndarray:
-    sums = [np.bincount(i, weights=x, minlength=n_rows) + np.bincount(j, weights=x, minlength=n_rows) for x in X]
-    return np.array(sums)
 
 
 def linear_cka(A: np.ndarray, B: np.ndarray) -> np.ndarray:

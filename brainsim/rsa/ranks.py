@@ -1,96 +1,82 @@
-"""Turn rows of dissimilarities into ranks, and ranks into concordance; each row is sorted once."""
+"""Turn rows of dissimilarities into ranks, and ranks into concordance; each row is sorted once, rows side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 
 import numpy as np
+
+from brainsim.compute.threads import map_in_order
+from brainsim.core.resources import n_cores
+from brainsim.rsa.discordance import DiscordantPairs, Levels
+from brainsim.rsa.sorting import sort_row
+
+# From here on rows are sorted and compared side by side: shorter ones take no longer than a thread's start.
+LONG_ROW = 20_000
 
 
 def rank_rows(X: np.ndarray) -> np.ndarray:
     """Return the ranks within each row from 1, ties at their mean rank, float64 (n_rows, n_columns).
 
-    Equals ``scipy.stats.rankdata(X, axis=1)``. Sorting need not be stable, because tied places share their ranks, and
-    the sort that is not is vectorised in NumPy: a third of the time. A row with a NaN is NaN.
+    Equals ``scipy.stats.rankdata(X, axis=1)``. A row with a NaN is NaN.
     """
     ranks = np.empty(X.shape, np.float64)
-    steps = np.arange(1.0, X.shape[1] + 1)
-    for row, out in zip(X, ranks, strict=True):
-        order = np.argsort(row)
-        bounds = _bounds(row[order])
-        out[order] = steps if bounds is None else np.repeat((bounds[:-1] + bounds[1:] + 1) / 2, np.diff(bounds))
-        if np.isnan(row).any():
+
+    def rank(i: int) -> None:
+        out = ranks[i]  # a row of its own is indexed in half the time
+        if np.isnan(X[i]).any():
             out[:] = np.nan
+        else:
+            row = sort_row(X[i])
+            out[row.order] = row.mean_ranks()
+
+    for _ in map_in_order(rank, range(len(X)), n_workers=n_workers_for(len(X), X.shape[1])):
+        pass
     return ranks
 
 
 def tau_a(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return Kendall's tau-a between the rows of A (n_a, n) and of B (n_b, n), float64 (n_a, n_b).
 
-    Concordant less discordant pairs over all pairs. What takes time is sorting, and each row is sorted once; per
-    comparison one pass over a tree of counts finds the discordant pairs. NaN where a row is constant.
+    Concordant less discordant pairs over all pairs. Each row is sorted once; per comparison the pairs that two rows
+    order differently are counted (`brainsim.rsa.discordance`). NaN where a row is constant or has a NaN.
     """
     n = A.shape[1]
     n_pairs = n * (n - 1) / 2
-    count = _discordant_counter()
-    sorted_a, sorted_b = [_Places(row) for row in A], [_Places(row) for row in B]
-    table = np.full((len(A), len(B)), np.nan)
-    for i, a in enumerate(sorted_a):
-        ascending = a.ranks[a.order]
-        for j, b in enumerate(sorted_b):
-            if a.tied == n_pairs or b.tied == n_pairs:
-                continue
-            both = _tied(a.ranks * (n + 1) + b.ranks) if a.tied and b.tied else 0.0
-            discordant = count(ascending, b.ranks[a.order])
-            table[i, j] = (n_pairs - a.tied - b.tied + both - 2 * discordant) / n_pairs
+    levels_a = _levels_of(A)
+    levels_b = levels_a if B is A else _levels_of(B)
+    mine = threading.local()
+
+    def compare(pair: tuple[Levels | None, Levels | None]) -> float:
+        a, b = pair
+        if a is None or b is None or a.n_levels < 2 or b.n_levels < 2:
+            return np.nan
+        if not hasattr(mine, "pairs"):
+            mine.pairs = DiscordantPairs(n)
+        discordant, tied_both = mine.pairs.count(a, b)
+        surplus = n_pairs - a.n_tied_pairs - b.n_tied_pairs + tied_both - 2 * discordant
+        return float(surplus / n_pairs)
+
+    places = [(i, j) for i in range(len(A)) for j in range(i if B is A else 0, len(B))]
+    pairs = ((levels_a[i], levels_b[j]) for i, j in places)
+    table = np.empty((len(A), len(B)))
+    found = map_in_order(compare, pairs, n_workers=n_workers_for(len(places), n))
+    for (i, j), (_, similar) in zip(places, found, strict=True):
+        table[i, j] = similar
+        if B is A:
+            table[j, i] = similar
     return table
 
 
-class _Places:
-    """A row's order, its ranks without gaps (whole numbers from 1, ties alike), and its number of tied pairs."""
+def _levels_of(X: np.ndarray) -> list[Levels | None]:
+    """Return the order and the levels of each row; None for one with a NaN."""
 
-    def __init__(self, row: np.ndarray) -> None:
-        self.order = np.argsort(row)
-        ascending = row[self.order]
-        self.ranks = np.empty(len(row), np.intp)
-        steps = np.concatenate([[1], ascending[1:] != ascending[:-1]])
-        self.ranks[self.order] = np.cumsum(steps, dtype=np.intp)
-        bounds = _bounds(ascending)
-        self.tied = 0.0 if bounds is None else _pairs(np.diff(bounds))
+    def levels(row: np.ndarray) -> Levels | None:
+        return None if np.isnan(row).any() else Levels.of_sorted(sort_row(row))
+
+    return [found for _, found in map_in_order(levels, X, n_workers=n_workers_for(*X.shape))]
 
 
-def _bounds(ascending: np.ndarray) -> np.ndarray | None:
-    """Return where each group of ties begins, and the end; None without ties."""
-    new = ascending[1:] != ascending[:-1]
-    return None if new.all() else np.flatnonzero(np.concatenate([[True], new, [True]]))
-
-
-def _tied(labels: np.ndarray) -> float:
-    return _pairs(np.unique(labels, return_counts=True)[1])
-
-
-def _pairs(sizes: np.ndarray) -> float:
-    counts = sizes.astype(np.float64)
-    return float((counts * (counts - 1) / 2).sum())
-
-
-def _discordant_counter() -> Callable[[np.ndarray, np.ndarray], float]:
-    """Return what counts discordant pairs of ranks, the first ascending.
-
-    SciPy's own counter is compiled but not public; where a version lacks it, tau-b is taken apart, which sorts again.
-    """
-    try:
-        from scipy.stats._stats import _kendall_dis
-    except ImportError:
-        return discordant_by_tau_b
-    return lambda x, y: float(_kendall_dis(x, y))
-
-
-def discordant_by_tau_b(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the number of discordant pairs of two rows of ranks that are not constant, by SciPy's public tau-b."""
-    from scipy.stats import kendalltau
-
-    n_pairs = len(x) * (len(x) - 1) / 2
-    tied_x, tied_y, both = _tied(x), _tied(y), _tied(x * (len(x) + 1) + y)
-    surplus = float(kendalltau(x, y).statistic) * np.sqrt((n_pairs - tied_x) * (n_pairs - tied_y))
-    return float(np.round((n_pairs - tied_x - tied_y + both - surplus) / 2))
+def n_workers_for(n_tasks: int, n_columns: int) -> int:
+    """Return on how many threads tasks on rows of so many columns are worth their start."""
+    return max(min(n_cores(), n_tasks), 1) if n_columns >= LONG_ROW else 1
