@@ -21,6 +21,7 @@ from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.resources import memory_free_bytes
 from brainsim.core.runs import RunLayout
+from brainsim.features.blas import lower_product
 from brainsim.stimuli.ahead import run_ahead
 
 SCALINGS = ("zscore", "center")
@@ -169,10 +170,7 @@ def gram_from_blocks(
 def _lower_gram(X: Tensor) -> Tensor:
     """Return ``X X'``, float32 (n_rows, n_rows), for half the work or little more: its lower triangle alone."""
     if X.device.type == "cpu":  # torch has no product that knows that it is symmetric
-        from scipy.linalg.blas import ssyrk
-
-        upper = ssyrk(1.0, X.numpy().T, trans=1)  # Fortran's order: the other triangle in C's
-        return torch.from_numpy(upper.T)
+        return torch.from_numpy(lower_product(X.numpy()))
     gram = torch.zeros((len(X), len(X)), device=X.device)
     for rows in _panels(len(X)):
         gram[rows, : rows.stop] = X[rows] @ X[: rows.stop].T
