@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from brainsim.compute.threads import MadeOnce, map_in_order
+from brainsim.compute.threads import map_in_order
 from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -28,7 +28,7 @@ from brainsim.core.seeds import named_rng
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import chosen_groups
 from brainsim.encoding.folds import Factor, FoldIndex, factorise
-from brainsim.encoding.search import mix_kernels, single_threaded
+from brainsim.encoding.search import share_mixtures, single_threaded
 
 # Bytes of null data sets in memory at once, per worker.
 BLOCK_BYTES = 128 * 2**20
@@ -118,11 +118,7 @@ class Predictors:
         self.models = models
         n_kept = max(2, CACHE_BYTES // (4 * models.folds.n_rows**2))
         self._get = lru_cache(maxsize=n_kept)(self._make)
-        # The alphas of a mixture follow each other.
-        self._mix: MadeOnce[int, torch.Tensor] = MadeOnce(
-            lambda candidate: mix_kernels(models.Ks, models.gammas[candidate], device=models.device),
-            n_kept=models.n_workers,
-        )
+        self._mix = share_mixtures(models.Ks, models.gammas, device=models.device, n_kept=models.n_workers)
 
     def __call__(self, candidate: int, alpha: int) -> torch.Tensor:
         """Return the matrix of a mixture and alpha, float32 (n_rows, n_rows)."""

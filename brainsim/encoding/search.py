@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import MadeOnce, map_in_order
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.best import SearchLog, SupportBest
@@ -81,6 +81,13 @@ def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> 
         for band in bands:
             add_rows(total, Ks[band], gamma[band])
     return torch.from_numpy(total).to(device)
+
+
+def share_mixtures(
+    Ks: Sequence[np.ndarray], gammas: np.ndarray, *, device: str, n_kept: int
+) -> MadeOnce[int, torch.Tensor]:
+    """Return what mixes a candidate's kernels once for all threads and alphas that follow each other."""
+    return MadeOnce(lambda candidate: mix_kernels(Ks, gammas[candidate], device=device), n_kept=n_kept)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import KeptModels, RefittedModels, chosen_groups, refit_chosen
 from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, batch_targets, factorise
-from brainsim.encoding.search import mix_kernels, single_threaded
+from brainsim.encoding.search import share_mixtures, single_threaded
 
 # Dual weights that are in memory while every band's kernel is read once: 1,100 targets of 3,600 TRs and 8 folds.
 BLOCK_BYTES = 128 * 2**20
@@ -126,10 +126,7 @@ class _Refit:
         n_kept: int,
     ) -> None:
         self._batch, self._folds, self._alphas = batch, folds, alphas
-        device = str(batch.Y.device)
-        self._mix: MadeOnce[int, torch.Tensor] = MadeOnce(
-            lambda candidate: mix_kernels(Ks, gammas[candidate], device=device), n_kept=n_kept
-        )
+        self._mix = share_mixtures(Ks, gammas, device=str(batch.Y.device), n_kept=n_kept)
         self._factor: MadeOnce[tuple[int, int], Factor] = MadeOnce(self._factorise, n_kept=n_kept)
 
     def _factorise(self, chosen: tuple[int, int]) -> Factor:

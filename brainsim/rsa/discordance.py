@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brainsim.rsa.sorting import Sorted
+from brainsim.rsa.sorting import Sorted, count_pairs
 
 # Below so many columns, or levels of one of the rows, SciPy's tree is quicker than the grid.
 GRID_COLUMNS = 10_000
@@ -146,8 +146,7 @@ def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 def _tied_pairs(ascending: np.ndarray) -> float:
     """Return how many pairs of sorted numbers are equal."""
     bounds = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1], [True]]))
-    sizes = np.diff(bounds).astype(np.float64)
-    return float((sizes * (sizes - 1) / 2).sum())
+    return count_pairs(np.diff(bounds))
 
 
 def _tree_of_counts() -> Callable[[np.ndarray, np.ndarray], float] | None:

@@ -41,8 +41,13 @@ class Sorted:
 
     def n_tied_pairs(self) -> float:
         """Return how many pairs of columns have one value."""
-        sizes = self.sizes.astype(np.float64)
-        return float((sizes * (sizes - 1) / 2).sum())
+        return count_pairs(self.sizes)
+
+
+def count_pairs(sizes: np.ndarray) -> float:
+    """Return how many pairs groups of these sizes hold."""
+    n = sizes.astype(np.float64)
+    return float((n * (n - 1) / 2).sum())
 
 
 def sort_row(row: np.ndarray) -> Sorted:
