@@ -185,22 +185,30 @@ class AlphaScan:
             inner = self._single_level(projection, factor, batch)
         # A score that is NaN or -inf never wins.
         better = wanted & (inner > self.best.inner[:, columns])
+        # What cannot win needs no test score.
+        tested = better & (inner > self.reference.inner[:, columns])
+        if inner.device.type == "cpu":
+            r2, r = self._score_tests(projection, factor, batch, tested)
+        else:  # a GPU scores all sooner than it tells which
+            scores = score_outer(projection, factor, batch, self.folds)
+            r2, r = scores.r2, scores.r
+        best = self.best
+        for kept, values, mask in ((best.inner, inner, better), (best.r2, r2, tested), (best.r, r, tested)):
+            kept[:, columns] = torch.where(mask, values, kept[:, columns])
+        for kept, number in ((best.candidate, self.candidate), (best.alpha, index)):
+            kept[:, columns] = torch.where(better, number, kept[:, columns])
+
+    def _score_tests(
+        self, projection: Projection, factor: Factor, batch: TargetBatch, asked: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the test R2 and correlation of the folds and targets that are asked for; others are anything."""
+        r2, r = torch.zeros((2, *asked.shape), device=asked.device)
         for fold in range(self.folds.n_folds):
-            at = torch.nonzero(better[fold])[:, 0]
-            if len(at) == 0:
-                continue
-            target = columns[at]
-            self.best.inner[fold, target] = inner[fold, at]
-            self.best.candidate[fold, target] = self.candidate
-            self.best.alpha[fold, target] = index
-            # What cannot win needs no test score.
-            at = at[inner[fold, at] > self.reference.inner[fold, target]]
-            if len(at) == 0:
-                continue
-            target = columns[at]
-            r2, r = score_fold(predict_fold(projection, factor, fold, at), batch, self.folds, fold, at)
-            self.best.r2[fold, target] = r2
-            self.best.r[fold, target] = r
+            at = torch.nonzero(asked[fold])[:, 0]
+            if len(at):
+                predicted = predict_fold(projection, factor, fold, at)
+                r2[fold, at], r[fold, at] = score_fold(predicted, batch, self.folds, fold, at)
+        return r2, r
 
     def _single_level(self, projection: Projection, factor: Factor, batch: TargetBatch) -> torch.Tensor:
         """Return the mean test R2 over folds as the score of every fold."""
