@@ -83,7 +83,7 @@ class Found:
             progress=inputs.progress,
         )
         best.candidate = torch.from_numpy(inside.astype(np.int32))[best.candidate.long()]
-        return best
+        return best.to(options.device)  # where the split and the nulls want it
 
 
 def search_pool(

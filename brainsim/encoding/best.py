@@ -52,6 +52,10 @@ class SupportBest:
             mine = getattr(self, name)
             mine[better] = getattr(other, name)[better]
 
+    def to(self, device: str) -> SupportBest:
+        """Return the same on a device."""
+        return SupportBest(*(getattr(self, n).to(device) for n in ("inner", "r2", "r", "candidate", "alpha")))
+
     def copy(self) -> SupportBest:
         """Return an independent copy."""
         return SupportBest(*(getattr(self, n).clone() for n in ("inner", "r2", "r", "candidate", "alpha")))

@@ -17,6 +17,8 @@ import torch
 
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.runs import Fold
+from brainsim.encoding.spans import Span, merge_spans, within
+from brainsim.encoding.together import blocks_together, invert_together
 
 # float32 carries about 7 digits. The residuals lose log10(largest eigenvalue / alpha) of them in the worst direction;
 # at this bound on eps * n / alpha the R2 of float32 and float64 differed by less than 5e-5 (tests/encoding).
@@ -24,8 +26,6 @@ MAX_LOSS = 1e-3
 
 # A correlation, and a variance, of fewer rows says nothing.
 LEAST_ROWS = 3
-
-Span = tuple[int, int]  # first row, and the row after the last
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,15 @@ class HeldOut:
         Rows that training did not see, as increasing ranges.
     parts : tuple of (fold, Span)
         For each fold scored here: its number and its range within the held-out rows.
-    L : Tensor, (n_excluded, n_excluded)
-        Lower Cholesky factor of ``G_BB``.
+    L : Tensor or None, (n_excluded, n_excluded)
+        Lower Cholesky factor of ``G_BB``; not needed where there is the inverse.
     inverse : Tensor or None
         ``(G_BB)^-1``, where so many targets will be scored that one product beats two triangular solves.
     """
 
     spans: tuple[Span, ...]
     parts: tuple[tuple[int, Span], ...]
-    L: torch.Tensor
+    L: torch.Tensor | None
     inverse: torch.Tensor | None
 
     def take(self, C: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
@@ -139,7 +139,12 @@ class HeldOut:
 
     def solve(self, rows: torch.Tensor) -> torch.Tensor:
         """Return ``(G_BB)^-1`` times the held-out rows, (n_excluded, n_targets)."""
-        solved: torch.Tensor = torch.cholesky_solve(rows, self.L) if self.inverse is None else self.inverse @ rows
+        solved: torch.Tensor
+        if self.inverse is not None:
+            solved = self.inverse @ rows
+        else:
+            assert self.L is not None
+            solved = torch.cholesky_solve(rows, self.L)
         return solved
 
 
@@ -154,10 +159,13 @@ class Factor:
     outer : tuple of HeldOut
         One per fold. Pairs of folds are made when they are scored (`encoding/pairs.py`): all at once they take four
         times the kernel.
+    together : tuple of Tensor, (n_folds, n_padded, n_padded) each, optional
+        On a GPU ``G_BB`` of all folds and their inverses (`encoding/together.py`).
     """
 
     G: torch.Tensor
     outer: tuple[HeldOut, ...]
+    together: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -195,27 +203,6 @@ def hold_out(G: torch.Tensor, folds: FoldIndex, members: tuple[int, ...], n_targ
     # An explicit inverse costs about as much as solving for this many targets.
     inverse = torch.cholesky_inverse(L) if n_targets > len(L) else None
     return HeldOut(spans, tuple((i, within(spans, folds.test[i])) for i in members), L, inverse)
-
-
-def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Return the union of ranges as increasing ranges that do not touch."""
-    merged: list[Span] = []
-    for start, stop in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
-        else:
-            merged.append((start, stop))
-    return tuple(merged)
-
-
-def within(spans: Sequence[Span], wanted: Span) -> Span:
-    """Return where a range that lies inside one of `spans` stands in their concatenation."""
-    offset = 0
-    for start, stop in spans:
-        if start <= wanted[0] and wanted[1] <= stop:
-            return wanted[0] - start + offset, wanted[1] - start + offset
-        offset += stop - start
-    raise InvalidValueError(f"rows {wanted} lie in none of {list(spans)}.")
 
 
 def needs_float64(alpha: float, n_rows: int) -> bool:
@@ -261,8 +248,21 @@ def factorise(
         raise NumericalError(f"alpha {alpha:g} is below what float64 can tell from 0 with {folds.n_rows} rows.")
     A = K.to(dtype, copy=True)
     A.diagonal().add_(alpha)
-    G = torch.cholesky_inverse(cholesky(A))
-    return Factor(G, tuple(hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds)))
+    if A.device.type == "cpu":
+        G = torch.cholesky_inverse(cholesky(A))
+        return Factor(G, tuple(hold_out(G, folds, (i,), n_targets) for i in range(folds.n_folds)))
+    return factorise_together(A, folds)
+
+
+def factorise_together(A: torch.Tensor, folds: FoldIndex) -> Factor:
+    """Factorise ``K + alpha I`` with all folds as one batch."""
+    G = invert_together(A[None])[1][0]
+    together = blocks_together(G, folds)
+    outer = []
+    for i, span in enumerate(folds.excluded):
+        n = span[1] - span[0]
+        outer.append(HeldOut((span,), ((i, within((span,), folds.test[i])),), None, together[1][i, :n, :n]))
+    return Factor(G, tuple(outer), together)
 
 
 @dataclass(frozen=True)

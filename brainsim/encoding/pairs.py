@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import torch
 
-from brainsim.core.errors import NumericalError
-from brainsim.encoding.folds import Factor, FoldIndex, Span, TargetBatch, cholesky, hold_out, within
+from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, cholesky, hold_out
+from brainsim.encoding.spans import Span, within
+from brainsim.encoding.together import blocks_together, invert_together, padded_blocks, stack_folds
 
 # Bytes of residuals that a device holds at once where all pairs are solved together.
 DEVICE_TILE_BYTES = 2**30
@@ -149,7 +150,41 @@ def _squares(E: torch.Tensor, rows: Span) -> torch.Tensor:
 
 
 def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
-    """Solve all pairs as one batch, which is what a GPU is fast at: shorter pairs are padded with rows of nothing."""
+    """Solve all pairs as one batch, which is what a GPU is fast at, by halves or, where blocks overlap, whole."""
+    if any(_overlap(folds.excluded[r], folds.excluded[s]) for r, s in folds.pairs):
+        return _loss_whole(C, factor, batch, folds)
+    return _loss_halves(C, factor, batch, folds)
+
+
+def _loss_halves(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
+    """Do for all pairs at once what `_solve_by_halves` does for one; shorter folds are padded with rows of nothing."""
+    rows, is_scored, first, second, tests = stack_folds(folds, C.device)
+    padding = rows == folds.n_rows  # (n_folds, n_padded)
+    at = rows.clamp(max=folds.n_rows - 1)
+    A, A_inverse = blocks_together(factor.G, folds) if factor.together is None else factor.together
+    B = padded_blocks(factor.G, folds, first, second)  # (n_pairs, n_padded, n_padded)
+    U = A_inverse[first] @ B
+    _, S_inverse = invert_together(torch.baddbmm(A[second], B.mT, U, alpha=-1))
+    loss = torch.zeros((folds.n_folds, C.shape[1]), dtype=torch.float32, device=C.device)
+    weights = is_scored.to(C.dtype)[:, None]  # (n_folds, 1, n_padded)
+    n_columns = max(1, DEVICE_TILE_BYTES // (4 * len(first) * rows.shape[1] * C.element_size()))
+    for start in range(0, C.shape[1], n_columns):
+        tile = slice(start, start + n_columns)
+        held = C[:, tile][at].masked_fill_(padding[:, :, None], 0)  # (n_folds, n_padded, n_tile)
+        alone = A_inverse @ held
+        one = alone[first]
+        other = S_inverse @ torch.baddbmm(held[second], B.mT, one, alpha=-1)
+        one.baddbmm_(U, other, alpha=-1)
+        # Validated on the second fold: tests of the first. And the other way round.
+        squares = [(weights[f] @ E.square_())[:, 0].float() for f, E in ((second, other), (first, one))]
+        totals = batch.total[:, tile]
+        shares = torch.cat([squares[0] / totals[second], squares[1] / totals[first]])  # (2 * n_pairs, n_tile)
+        loss[:, tile] = tests @ shares
+    return loss
+
+
+def _loss_whole(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
+    """Solve all pairs as one batch, each pair whole; shorter pairs are padded with rows of nothing."""
     rows, is_scored = _stack_pairs(folds, C.device)  # (n_pairs, n_padded), (n_pairs, 2, n_padded)
     n_pairs, n_padded = rows.shape
     padding = rows == folds.n_rows
@@ -157,12 +192,9 @@ def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fo
     blocks = factor.G[at[:, :, None], at[:, None, :]]
     blocks.masked_fill_(padding[:, :, None] | padding[:, None, :], 0)
     blocks.diagonal(dim1=1, dim2=2).add_(padding.to(blocks.dtype))  # 1 where nothing is, so that they stay invertible
-    L, info = torch.linalg.cholesky_ex(blocks)
-    if bool((info != 0).any()) or not bool(torch.isfinite(L.diagonal(dim1=1, dim2=2)).all()):
-        raise NumericalError(f"Cholesky factorisation of {int((info != 0).sum())} of {n_pairs} pairs of folds stopped.")
-    inverse = torch.cholesky_inverse(L)  # (n_pairs, n_padded, n_padded)
-    pairs = torch.tensor(folds.pairs, device=C.device)  # (n_pairs, 2)
-    tested = pairs.flip(1).reshape(-1)
+    _, inverse = invert_together(blocks)  # (n_pairs, n_padded, n_padded)
+    tested = torch.tensor(folds.pairs, device=C.device).flip(1).reshape(-1)
+    tests = torch.nn.functional.one_hot(tested, folds.n_folds).T.float()  # (n_folds, 2 * n_pairs)
     totals = torch.stack(
         [torch.stack([sum_about_mean(batch, folds, r, s), sum_about_mean(batch, folds, s, r)]) for r, s in folds.pairs]
     )  # (n_pairs, 2, n_targets)
@@ -173,8 +205,7 @@ def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fo
         held = C[:, tile][at].masked_fill_(padding[:, :, None], 0)  # (n_pairs, n_padded, n_tile)
         squares = torch.bmm(inverse, held).square_()
         sums = torch.bmm(is_scored.to(squares.dtype), squares).float()  # (n_pairs, 2, n_tile)
-        share = sums / totals[:, :, tile]
-        loss[:, tile].index_add_(0, tested, share.reshape(2 * n_pairs, -1))
+        loss[:, tile] = tests @ (sums / totals[:, :, tile]).reshape(2 * n_pairs, -1)
     return loss
 
 

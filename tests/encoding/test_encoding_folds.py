@@ -20,6 +20,7 @@ from brainsim.encoding.folds import (
     MAX_LOSS,
     batch_targets,
     factorise,
+    factorise_together,
     index_folds,
     needs_float64,
     predict_fold,
@@ -92,6 +93,12 @@ def test_pairs_solved_together_score_as_one_by_one(kind: str) -> None:
     one_by_one = score_inner(C, factor, batch, index)
     together = 1 - pairs.loss_together(C, factor, batch, index) / (index.n_folds - 1)
     np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+    # As a GPU factorises: all folds as one batch.
+    batched = factorise_together(torch.from_numpy(K) + 2 * torch.eye(index.n_rows), index)
+    loss = pairs.loss_together(project(batched, batch.Y).C, batched, batch, index)
+    np.testing.assert_allclose(1 - loss / (index.n_folds - 1), one_by_one, atol=1e-5)
+    expected, found = (score_outer(project(f, batch.Y), f, batch, index) for f in (factor, batched))
+    np.testing.assert_allclose(found.r2, expected.r2, atol=1e-5)
 
 
 def test_only_what_is_asked_for_is_validated() -> None:

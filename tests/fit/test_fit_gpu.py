@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("gpu") / "store.zarr")
 
 
-def assert_alike(store: Path, one: str, other: str) -> None:
+def assert_alike(store: Path, one: str, other: str, subjects: Sequence[str] = ("sub-01", "sub-02", "sub-03")) -> None:
     opened = Store(store)
-    for subject in ("sub-01", "sub-02", "sub-03"):
+    for subject in subjects:
         for name in opened.info(f"{one}/{subject}").arrays:
             expected, found = opened.read(f"{one}/{subject}", name), opened.read(f"{other}/{subject}", name)
             assert found.shape == expected.shape
@@ -45,8 +46,8 @@ def test_fit_on_a_gpu_is_that_of_the_cpu(store: Path) -> None:
 @pytest.mark.parametrize("solver", ["himalaya-random-search", "himalaya-hyper-gradient"])
 def test_himalaya_solvers_run_on_a_gpu(store: Path, solver: str) -> None:
     for device in ("cpu", "cuda"):
-        fit(f"{solver}-{device}", store=store, device=device, solver=solver, **FEW)
-    assert_alike(store, f"fits/{solver}-cpu/tiny", f"fits/{solver}-cuda/tiny")
+        fit(f"{solver}-{device}", store=store, device=device, solver=solver, subjects=("sub-02",), **FEW)
+    assert_alike(store, f"fits/{solver}-cpu/tiny", f"fits/{solver}-cuda/tiny", ("sub-02",))
 
 
 def test_partition_on_a_gpu_is_that_of_the_cpu(store: Path) -> None:
