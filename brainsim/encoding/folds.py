@@ -18,7 +18,7 @@ import torch
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.runs import Fold
 from brainsim.encoding.spans import Span, merge_spans, within
-from brainsim.encoding.together import blocks_together, invert_together
+from brainsim.encoding.together import blocks_together, invert_together, score_tests_together
 
 # float32 carries about 7 digits. The residuals lose log10(largest eigenvalue / alpha) of them in the worst direction;
 # at this bound on eps * n / alpha the R2 of float32 and float64 differed by less than 5e-5 (tests/encoding).
@@ -378,6 +378,8 @@ def score_fold(
 
 def score_outer(projection: Projection, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> OuterScores:
     """Score the outer test folds; see `OuterScores`."""
+    if factor.together is not None:
+        return OuterScores(*score_tests_together(factor.together[1], projection.outer, batch, folds))
     scores = [score_fold(predict_fold(projection, factor, fold), batch, folds, fold) for fold in range(folds.n_folds)]
     return OuterScores(torch.stack([r2 for r2, _ in scores]), torch.stack([r for _, r in scores]))
 

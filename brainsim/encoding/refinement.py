@@ -33,7 +33,7 @@ from brainsim.encoding.candidates import CandidatePool
 from brainsim.encoding.competition import best_of_subsets
 from brainsim.encoding.folds import FoldIndex, batch_targets
 from brainsim.encoding.scan import AlphaScan, Reference
-from brainsim.encoding.search import LOWEST_START, SearchOptions, middle_alpha, mix_kernels, single_threaded
+from brainsim.encoding.search import LOWEST_START, SearchOptions, middle_alpha, mixer, single_threaded
 
 # Dirichlet parameters of the first round, on average over what is mixed; even weights then vary by a factor of 2 or so.
 FIRST_FOCUS = 2.0
@@ -316,7 +316,8 @@ class _Searcher:
         device: str,
         options: SearchOptions,
     ) -> None:
-        self.Ks, self.alphas, self.folds, self.device, self.options = Ks, alphas, folds, device, options
+        self.alphas, self.folds, self.device, self.options = alphas, folds, device, options
+        self.mix = mixer(Ks, device)
         self.batch = batch_targets(Y, folds, device=device)
         self.shape = (folds.n_folds, Y.shape[1])
         self.deadline = np.inf if options.time_budget_s is None else time.monotonic() + options.time_budget_s
@@ -341,7 +342,7 @@ class _Searcher:
         def scan(index: int) -> AlphaScan:
             with torch.no_grad():
                 scan = AlphaScan(
-                    mix_kernels(self.Ks, children.gammas[index], device=self.device),
+                    self.mix(children.gammas[index]),
                     self.alphas,
                     self.batch,
                     self.folds,

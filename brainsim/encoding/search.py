@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -69,7 +70,7 @@ def add_rows(total: np.ndarray, K: np.ndarray, weight: float) -> None:
         total[rows] += np.multiply(K[rows], np.float32(weight))
 
 
-def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> torch.Tensor:
+def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray) -> torch.Tensor:
     """Return ``sum_b gamma_b K_b`` in float32, reading only the bands that have weight (they may be memory-mapped)."""
     bands = np.flatnonzero(gamma).tolist()
     if not bands:
@@ -80,14 +81,62 @@ def mix_kernels(Ks: Sequence[np.ndarray], gamma: np.ndarray, *, device: str) -> 
         total = np.zeros_like(Ks[bands[0]])
         for band in bands:
             add_rows(total, Ks[band], gamma[band])
-    return torch.from_numpy(total).to(device)
+    return torch.from_numpy(total)
+
+
+class DeviceKernels:
+    """Kernels that stay on a GPU from their first use on, as many as half of what is free there holds.
+
+    A band is read and sent once, and not for every candidate that has it.
+
+    Parameters
+    ----------
+    Ks : sequence of ndarray, n_bands of (n_rows, n_rows)
+        Kernels, in memory or on disk.
+    device : str
+        A GPU.
+    """
+
+    def __init__(self, Ks: Sequence[np.ndarray], device: str) -> None:
+        self._Ks, self._device = Ks, device
+        self._kept: dict[int, torch.Tensor] = {}
+        self._room = torch.cuda.mem_get_info(device)[0] // 2 if torch.cuda.is_available() else 0
+
+    def mix(self, gamma: np.ndarray) -> torch.Tensor:
+        """Return ``sum_b gamma_b K_b``, float32 on the device."""
+        rest = gamma.copy()
+        total: torch.Tensor | None = None
+        for band in np.flatnonzero(gamma).tolist():
+            K = self._take(band)
+            if K is not None:
+                total = torch.zeros_like(K) if total is None else total
+                total.add_(K, alpha=float(gamma[band]))
+                rest[band] = 0
+        if total is None or rest.any():
+            others = mix_kernels(self._Ks, rest).to(self._device)
+            total = others if total is None else total.add_(others)
+        return total
+
+    def _take(self, band: int) -> torch.Tensor | None:
+        """Return a band's kernel on the device, or None where there is no room."""
+        if band not in self._kept and self._room > 0:
+            K = torch.as_tensor(np.asarray(self._Ks[band], np.float32)).to(self._device)
+            self._room -= K.nbytes
+            self._kept[band] = K
+        return self._kept.get(band)
+
+
+def mixer(Ks: Sequence[np.ndarray], device: str) -> Callable[[np.ndarray], torch.Tensor]:
+    """Return what mixes kernels by a candidate's weights (n_bands,) onto a device."""
+    return partial(mix_kernels, Ks) if device == "cpu" else DeviceKernels(Ks, device).mix
 
 
 def share_mixtures(
     Ks: Sequence[np.ndarray], gammas: np.ndarray, *, device: str, n_kept: int
 ) -> MadeOnce[int, torch.Tensor]:
     """Return what mixes a candidate's kernels once for all threads and alphas that follow each other."""
-    return MadeOnce(lambda candidate: mix_kernels(Ks, gammas[candidate], device=device), n_kept=n_kept)
+    mix = mixer(Ks, device)
+    return MadeOnce(lambda candidate: mix(gammas[candidate]), n_kept=n_kept)
 
 
 @contextmanager
@@ -139,13 +188,14 @@ def search_supports(
         raise InvalidValueError(f"alphas are {list(alphas)}; they must be positive and increasing.")
     options = options or SearchOptions()
     batch = batch_targets(Y, folds, device=device)
+    mix = mixer(Ks, device)
     leader = _Leader(pool, middle=middle_alpha(alphas, folds.n_rows), shape=(folds.n_folds, Y.shape[1]), device=device)
 
     def scan(job: tuple[int, Reference]) -> AlphaScan:
         candidate, reference = job
         with torch.no_grad():
             allowed = None if pool.allowed is None else torch.as_tensor(pool.allowed[candidate], device=device)
-            K = mix_kernels(Ks, pool.gammas[candidate], device=device)
+            K = mix(pool.gammas[candidate])
             scan = AlphaScan(K, alphas, batch, folds, candidate=candidate, reference=reference, allowed=allowed)
             if options.exhaustive:
                 scan.score_all()

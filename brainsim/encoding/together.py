@@ -10,7 +10,9 @@ import torch
 from brainsim.core.errors import NumericalError
 
 if TYPE_CHECKING:
-    from brainsim.encoding.folds import FoldIndex
+    from collections.abc import Sequence
+
+    from brainsim.encoding.folds import FoldIndex, TargetBatch
 
 
 def invert_together(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +50,7 @@ def stack_folds(folds: FoldIndex, device: torch.device) -> tuple[torch.Tensor, .
         [torch.arange(*span) for span in folds.excluded], batch_first=True, padding_value=folds.n_rows
     )
     is_scored = torch.stack([torch.isin(row, torch.arange(*t)) for row, t in zip(rows, folds.test, strict=True)])
-    first, second = torch.tensor(folds.pairs).T
+    first, second = torch.tensor(folds.pairs, dtype=torch.int64).reshape(-1, 2).T
     tests = torch.nn.functional.one_hot(torch.cat([first, second]), folds.n_folds).T.float()
     return rows.to(device), is_scored.to(device), first.to(device), second.to(device), tests.to(device)
 
@@ -69,3 +71,37 @@ def blocks_together(G: torch.Tensor, folds: FoldIndex) -> tuple[torch.Tensor, to
     A.diagonal(dim1=1, dim2=2).add_(padding.to(A.dtype))  # so that they stay invertible
     _, inverse = invert_together(A)
     return A, inverse
+
+
+def score_tests_together(
+    A_inverse: torch.Tensor, outer: Sequence[torch.Tensor], batch: TargetBatch, folds: FoldIndex
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return R2 and Pearson correlation (0 where a prediction is constant) of all test folds at once.
+
+    Parameters
+    ----------
+    A_inverse : Tensor, (n_folds, n_padded, n_padded)
+        From `blocks_together`.
+    outer : sequence of Tensor, (n_excluded, n_targets) each
+        Per fold ``G_B,rest Y_rest`` (`encoding/folds.py`).
+    batch : TargetBatch
+        The same targets.
+
+    Returns
+    -------
+    tuple of Tensor of float32, (n_folds, n_targets) each
+    """
+    rows, is_scored = stack_folds(folds, A_inverse.device)[:2]
+    from_training = torch.nn.utils.rnn.pad_sequence(list(outer), batch_first=True)  # (n_folds, n_padded, n_targets)
+    scored = is_scored[:, :, None]
+    predicted = (A_inverse @ from_training).neg_().masked_fill_(~scored, 0)
+    about_mean = batch.Y.to(predicted.dtype)[rows.clamp(max=folds.n_rows - 1)] - batch.mean[:, None]
+    about_mean.masked_fill_(~scored, 0)
+    n_test = is_scored.sum(dim=1)[:, None, None]
+    middle = predicted.sum(dim=1, keepdim=True) / n_test
+    offset = torch.where(scored, batch.mean[:, None], 0)
+    r2 = 1 - (about_mean + offset - predicted).square_().sum(dim=1) / batch.total
+    predicted = torch.where(scored, predicted - middle, 0)
+    covariance = (predicted * about_mean).sum(dim=1)
+    norm = torch.linalg.vector_norm(predicted, dim=1) * batch.total.sqrt()
+    return r2.float(), torch.where(norm > 0, covariance / norm, 0.0).float()

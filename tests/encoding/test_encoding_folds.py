@@ -99,6 +99,7 @@ def test_pairs_solved_together_score_as_one_by_one(kind: str) -> None:
     np.testing.assert_allclose(1 - loss / (index.n_folds - 1), one_by_one, atol=1e-5)
     expected, found = (score_outer(project(f, batch.Y), f, batch, index) for f in (factor, batched))
     np.testing.assert_allclose(found.r2, expected.r2, atol=1e-5)
+    np.testing.assert_allclose(found.r, expected.r, atol=1e-5)
 
 
 def test_only_what_is_asked_for_is_validated() -> None:
