@@ -43,11 +43,12 @@ def test_fit_on_a_gpu_is_that_of_the_cpu(store: Path) -> None:
     assert_alike(store, "fits/cpu/tiny", "fits/cuda/tiny")
 
 
-@pytest.mark.parametrize("solver", ["himalaya-random-search", "himalaya-hyper-gradient"])
-def test_himalaya_solvers_run_on_a_gpu(store: Path, solver: str) -> None:
+def test_himalayas_search_runs_on_a_gpu(store: Path) -> None:
     for device in ("cpu", "cuda"):
-        fit(f"{solver}-{device}", store=store, device=device, solver=solver, subjects=("sub-02",), **FEW)
-    assert_alike(store, f"fits/{solver}-cpu/tiny", f"fits/{solver}-cuda/tiny", ("sub-02",))
+        fit(
+            f"theirs-{device}", store=store, device=device, solver="himalaya-random-search", subjects=("sub-02",), **FEW
+        )
+    assert_alike(store, "fits/theirs-cpu/tiny", "fits/theirs-cuda/tiny", ("sub-02",))
 
 
 def test_partition_on_a_gpu_is_that_of_the_cpu(store: Path) -> None:
