@@ -17,7 +17,7 @@ import numpy as np
 from brainsim.commands.encoding_options import EncodingOptions, resolve_device
 from brainsim.commands.encoding_plan import make_folds
 from brainsim.core.progress import Progress, task_progress
-from brainsim.core.resources import memory_free_bytes, n_cores
+from brainsim.core.resources import memory_free_bytes, n_cores, return_freed_memory
 from brainsim.core.runs import Fold, RunLayout
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ def run_task(task: EncodingTask) -> Receipt:
         },
         overwrite=True,
     )
+    return_freed_memory()
     return Receipt(task.work, n_fitted, n_targets, round(time.monotonic() - started, 3))
 
 
