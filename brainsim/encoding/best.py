@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+_FIELDS = ("inner", "r2", "r", "candidate", "alpha")
+
 
 @dataclass
 class SupportBest:
@@ -48,17 +50,17 @@ class SupportBest:
 
     def take(self, other: SupportBest, better: torch.Tensor) -> None:
         """Take over what `better` (n_folds, n_targets) marks."""
-        for name in ("inner", "r2", "r", "candidate", "alpha"):
+        for name in _FIELDS:
             mine = getattr(self, name)
             mine[better] = getattr(other, name)[better]
 
     def to(self, device: str) -> SupportBest:
         """Return the same on a device."""
-        return SupportBest(*(getattr(self, n).to(device) for n in ("inner", "r2", "r", "candidate", "alpha")))
+        return SupportBest(*(getattr(self, n).to(device) for n in _FIELDS))
 
     def copy(self) -> SupportBest:
         """Return an independent copy."""
-        return SupportBest(*(getattr(self, n).clone() for n in ("inner", "r2", "r", "candidate", "alpha")))
+        return SupportBest(*(getattr(self, n).clone() for n in _FIELDS))
 
 
 @dataclass

@@ -256,7 +256,7 @@ def factorise(
 
 def factorise_together(A: torch.Tensor, folds: FoldIndex) -> Factor:
     """Factorise ``K + alpha I`` with all folds as one batch."""
-    G = invert_together(A[None])[1][0]
+    G = invert_together(A[None])[0]
     together = blocks_together(G, folds)
     outer = []
     for i, span in enumerate(folds.excluded):

@@ -158,19 +158,18 @@ def loss_together(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fo
 
 def _loss_halves(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: FoldIndex) -> torch.Tensor:
     """Do for all pairs at once what `_solve_by_halves` does for one; shorter folds are padded with rows of nothing."""
-    rows, is_scored, first, second, tests = stack_folds(folds, C.device)
-    padding = rows == folds.n_rows  # (n_folds, n_padded)
-    at = rows.clamp(max=folds.n_rows - 1)
+    stack = stack_folds(folds, C.device)
+    first, second = stack.first, stack.second
     A, A_inverse = blocks_together(factor.G, folds) if factor.together is None else factor.together
-    B = padded_blocks(factor.G, folds, first, second)  # (n_pairs, n_padded, n_padded)
+    B = padded_blocks(factor.G, stack, first, second)  # (n_pairs, n_padded, n_padded)
     U = A_inverse[first] @ B
-    _, S_inverse = invert_together(torch.baddbmm(A[second], B.mT, U, alpha=-1))
+    S_inverse = invert_together(torch.baddbmm(A[second], B.mT, U, alpha=-1))
     loss = torch.zeros((folds.n_folds, C.shape[1]), dtype=torch.float32, device=C.device)
-    weights = is_scored.to(C.dtype)[:, None]  # (n_folds, 1, n_padded)
-    n_columns = max(1, DEVICE_TILE_BYTES // (4 * len(first) * rows.shape[1] * C.element_size()))
+    weights = stack.is_scored.to(C.dtype)[:, None]  # (n_folds, 1, n_padded)
+    n_columns = max(1, DEVICE_TILE_BYTES // (4 * len(first) * stack.at.shape[1] * C.element_size()))
     for start in range(0, C.shape[1], n_columns):
         tile = slice(start, start + n_columns)
-        held = C[:, tile][at].masked_fill_(padding[:, :, None], 0)  # (n_folds, n_padded, n_tile)
+        held = C[:, tile][stack.at].masked_fill_(stack.padding[:, :, None], 0)  # (n_folds, n_padded, n_tile)
         alone = A_inverse @ held
         one = alone[first]
         other = S_inverse @ torch.baddbmm(held[second], B.mT, one, alpha=-1)
@@ -179,7 +178,7 @@ def _loss_halves(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fol
         squares = [(weights[f] @ E.square_())[:, 0].float() for f, E in ((second, other), (first, one))]
         totals = batch.total[:, tile]
         shares = torch.cat([squares[0] / totals[second], squares[1] / totals[first]])  # (2 * n_pairs, n_tile)
-        loss[:, tile] = tests @ shares
+        loss[:, tile] = stack.tests @ shares
     return loss
 
 
@@ -192,7 +191,7 @@ def _loss_whole(C: torch.Tensor, factor: Factor, batch: TargetBatch, folds: Fold
     blocks = factor.G[at[:, :, None], at[:, None, :]]
     blocks.masked_fill_(padding[:, :, None] | padding[:, None, :], 0)
     blocks.diagonal(dim1=1, dim2=2).add_(padding.to(blocks.dtype))  # 1 where nothing is, so that they stay invertible
-    _, inverse = invert_together(blocks)  # (n_pairs, n_padded, n_padded)
+    inverse = invert_together(blocks)  # (n_pairs, n_padded, n_padded)
     tested = torch.tensor(folds.pairs, device=C.device).flip(1).reshape(-1)
     tests = torch.nn.functional.one_hot(tested, folds.n_folds).T.float()  # (n_folds, 2 * n_pairs)
     totals = torch.stack(
