@@ -17,7 +17,7 @@ import numpy as np
 from brainsim.commands.encoding_options import EncodingOptions, resolve_device
 from brainsim.commands.encoding_plan import make_folds
 from brainsim.core.progress import Progress, task_progress
-from brainsim.core.resources import memory_free_bytes, n_cores, return_freed_memory
+from brainsim.core.resources import map_large_blocks, memory_free_bytes, n_cores, return_freed_memory
 from brainsim.core.runs import Fold, RunLayout
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ def run_task(task: EncodingTask) -> Receipt:
     from brainsim.store import Store
 
     started = time.monotonic()
+    map_large_blocks()
     store = Store(task.store, mode="a")
     n_targets = sum(part.n_targets for part in task.parts)
     key = {"task": task.key}

@@ -11,6 +11,10 @@ from pathlib import Path
 CORES_VARIABLE = "BRAINSIM_N_CORES"
 MEMORY_VARIABLE = "BRAINSIM_MEMORY_BYTES"
 
+# glibc's number of the option that says from which size on blocks are mapped (malloc.h), and that size.
+_M_MMAP_THRESHOLD = -3
+_MAPPED_BYTES = 4 * 2**20
+
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -128,6 +132,17 @@ def format_bytes(n: float) -> str:
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
         n /= 1024
     return f"{n:.1f} TiB"
+
+
+def map_large_blocks() -> None:
+    """Have the system map every block of 4 MiB or more by itself, so that a freed one goes back at once.
+
+    Left alone, glibc raises that bound to 32 MiB: arrays of one task then leave holes that those of the next do not
+    fit, and what the process holds grows from task to task. It holds for the process from here on.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 def return_freed_memory() -> None:

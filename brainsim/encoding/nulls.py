@@ -117,22 +117,26 @@ class Predictors:
     def __init__(self, models: ChosenModels) -> None:
         self.models = models
         n_kept = max(2, CACHE_BYTES // (4 * models.folds.n_rows**2))
-        self._get = lru_cache(maxsize=n_kept)(self._make)
-        self._mix = share_mixtures(models.Ks, models.gammas, device=models.device, n_kept=models.n_workers)
+        mix = share_mixtures(models.Ks, models.gammas, device=models.device, n_kept=models.n_workers)
+
+        @lru_cache(maxsize=n_kept)  # of a function, not of a method: that would hold the kernels beyond the task
+        def make(candidate: int, alpha: int) -> torch.Tensor:
+            with torch.inference_mode():
+                return _predictor(mix(candidate), models.alphas[alpha], models.folds)
+
+        self._get = make
 
     def __call__(self, candidate: int, alpha: int) -> torch.Tensor:
         """Return the matrix of a mixture and alpha, float32 (n_rows, n_rows)."""
         return self._get(candidate, alpha)
 
-    def _make(self, candidate: int, alpha: int) -> torch.Tensor:
-        folds = self.models.folds
-        with torch.inference_mode():
-            K = self._mix(candidate)
-            factor = factorise(K, self.models.alphas[alpha], folds, n_targets=folds.n_rows)
-            W = torch.zeros_like(K)
-            for fold, (start, stop) in enumerate(folds.test):
-                W[start:stop] = prediction_operator(factor, fold)
-            return W
+
+def _predictor(K: torch.Tensor, alpha: float, folds: FoldIndex) -> torch.Tensor:
+    factor = factorise(K, alpha, folds, n_targets=folds.n_rows)
+    W = torch.zeros_like(K)
+    for fold, (start, stop) in enumerate(folds.test):
+        W[start:stop] = prediction_operator(factor, fold)
+    return W
 
 
 def predict_chosen(predictors: Predictors, best: SupportBest, Y: np.ndarray) -> np.ndarray:

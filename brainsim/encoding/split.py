@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def split_scores(
     r2 = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     weight = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     jobs = list(_jobs(best, folds))
-    refit = _Refit(Ks, batch, folds, gammas, alphas, n_kept=n_workers)
+    refit = _refitter(Ks, batch, folds, gammas, alphas, n_kept=n_workers)
     with single_threaded(), progress.task("split over bands", total=2 * len(jobs), unit="steps") as task:
         for block, n_jobs in _blocks(map_in_order(refit, jobs, n_workers=n_workers), task):
             for models in block:
@@ -112,35 +112,34 @@ def split_scores(
     )
 
 
-class _Refit:
-    """Refits jobs; those of a mixture, or of a mixture and alpha, follow each other and share what is made of it."""
+def _refitter(
+    Ks: Sequence[np.ndarray],
+    batch: TargetBatch,
+    folds: FoldIndex,
+    gammas: np.ndarray,
+    alphas: Sequence[float],
+    *,
+    n_kept: int,
+) -> Callable[[Job], list[RefittedModels]]:
+    """Return what refits jobs; those of a mixture, or of a mixture and alpha, share what is made of it.
 
-    def __init__(
-        self,
-        Ks: Sequence[np.ndarray],
-        batch: TargetBatch,
-        folds: FoldIndex,
-        gammas: np.ndarray,
-        alphas: Sequence[float],
-        *,
-        n_kept: int,
-    ) -> None:
-        self._batch, self._folds, self._alphas = batch, folds, alphas
-        self._mix = share_mixtures(Ks, gammas, device=str(batch.Y.device), n_kept=n_kept)
-        self._factor: MadeOnce[tuple[int, int], Factor] = MadeOnce(self._factorise, n_kept=n_kept)
+    Functions, not an object that holds its own methods: such a circle would keep a task's kernels through the next.
+    """
+    mix = share_mixtures(Ks, gammas, device=str(batch.Y.device), n_kept=n_kept)
 
-    def _factorise(self, chosen: tuple[int, int]) -> Factor:
-        K, folds = self._mix(chosen[0]), self._folds
-        return factorise(K, self._alphas[chosen[1]], folds, n_targets=folds.n_rows)
+    def factorise_chosen(chosen: tuple[int, int]) -> Factor:
+        candidate, alpha = chosen
+        return factorise(mix(candidate), alphas[alpha], folds, n_targets=folds.n_rows)
 
-    def __call__(self, job: Job) -> list[RefittedModels]:
+    factors = MadeOnce(factorise_chosen, n_kept=n_kept)
+
+    def refit(job: Job) -> list[RefittedModels]:
         candidate, alpha, mask = job
         with torch.inference_mode():
-            factor = self._factor((candidate, alpha))
-            models = refit_chosen(
-                self._mix(candidate), factor, self._batch, self._folds, candidate=candidate, mask=mask
-            )
-            return list(models)
+            factor = factors((candidate, alpha))
+            return list(refit_chosen(mix(candidate), factor, batch, folds, candidate=candidate, mask=mask))
+
+    return refit
 
 
 def _jobs(best: SupportBest, folds: FoldIndex) -> Iterator[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,19 @@ def test_digests_are_of_the_value_not_of_its_order(tmp_path: Path) -> None:
 
 def test_an_error_reads_as_its_sentence_and_hint() -> None:
     assert str(BrainsimError("It is wrong.", hint="do this")) == "It is wrong. Hint: do this"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's account of a process is Linux's")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    """Memory is known by what the system counts for this process: blocks of 8 MiB between small ones that stay."""
+    resources.map_large_blocks()
+    resources.return_freed_memory()
+    before = resources._own_memory()
+    blocks, kept = [], []
+    for _ in range(32):
+        blocks.append(np.ones(2**20))
+        kept.append(np.ones(100))
+    assert resources._own_memory() - before > 200 * 2**20
+    blocks.clear()
+    resources.return_freed_memory()
+    assert resources._own_memory() - before < 32 * 2**20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +19,8 @@ from brainsim.encoding.candidates import draw_pool
 from brainsim.encoding.competition import best_of_subsets, best_with_group
 from brainsim.encoding.folds import index_folds
 from brainsim.encoding.nulls import ChosenModels, Predictors, draw_shifts, predict_chosen, score_nulls
-from brainsim.encoding.search import search_supports
+from brainsim.encoding.search import SearchOptions, search_supports
+from brainsim.encoding.split import split_scores
 
 N_TARGETS = 12
 AS_IT_IS = np.arange(UNEVEN.n_rows)[None, :]
@@ -138,3 +141,28 @@ def test_the_short_cut_gives_the_p_values_of_nulls_that_search_again() -> None:
     assert np.corrcoef(p_kept, p_searched)[0, 1] > 0.98
     # The same spread: a permutation test with either says the same of any score.
     assert 0.8 < float(kept.std() / searched.std()) < 1.25
+
+
+class _Kernels(list[np.ndarray]):
+    """Kernels that can be watched."""
+
+
+def test_kernels_go_when_a_task_is_done() -> None:
+    """A search, a split and nulls leave no circle behind, which would hold a task's kernels through the next."""
+    Ks = _Kernels(make_kernels(2, UNEVEN))
+    alive = weakref.ref(Ks)
+    Y = make_targets(Ks, UNEVEN, N_TARGETS)
+    index = index_folds(folds_by_run(UNEVEN), UNEVEN.n_rows)
+    pool = draw_pool([0, 1], n_candidates=6)
+    gc.collect()
+    gc.disable()
+    try:
+        bests, _ = search_supports(Ks, Y, pool=pool, alphas=ALPHAS, folds=index, options=SearchOptions(n_workers=2))
+        best = best_with_group(bests, 1, within=3)
+        split_scores(Ks, Y, gammas=pool.gammas, alphas=ALPHAS, best=best, folds=index, n_workers=2)
+        predictors = Predictors(ChosenModels(Ks, pool.gammas, ALPHAS, index, n_workers=2))
+        score_nulls(predictors, best, Y, draw_shifts(UNEVEN, n_nulls=3, min_shift=4))
+        del Ks, predictors
+        assert alive() is None
+    finally:
+        gc.enable()
