@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
+import torch
+
 from brainsim.commands.extract_jobs import Job
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.commands.extract_writing import JobWriter
+from brainsim.compute.threads import map_in_order, torch_threads
 from brainsim.core.errors import NumericalError
 from brainsim.core.progress import Progress, Task
 from brainsim.core.seeds import named_seed
@@ -21,6 +24,9 @@ from brainsim.models.transfer import HostCopy
 from brainsim.stimuli import ClipBatch, ClipRequest, Stimulus, iter_clip_batches
 from brainsim.stimuli.ahead import Behind, run_ahead
 from brainsim.store import Store
+
+# Batches that are computed at once on a CPU at most: each takes memory, and this many keep any number of cores busy.
+MAX_AT_ONCE = 4
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
@@ -67,7 +73,10 @@ def run_jobs(
     """Decode one stimulus once and write what every job lacks.
 
     Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
-    one while this one is computed. Memory is bounded by two batches of clips and of activations, and a chunk per node.
+    one while this one is computed. On a CPU a few batches are computed side by side, each by its share of the cores:
+    there the threads of one forward pass would all wait, in every product, for the one that decoding or writing holds
+    up. Memory is bounded by two batches of clips and of activations more than are computed at once, and a chunk per
+    node.
     What a run that broke off left is gone on from, at a batch. Nodes are marked complete when all their clips are
     written; an error leaves them unfinished.
 
@@ -97,15 +106,28 @@ def run_jobs(
             closing(run_ahead(iter_clip_batches(stimulus, requests, resize=options.resize), depth=1))
         )
         behind = stack.enter_context(Behind(depth=1))
-        for batch in batches:
-            name = batch.request
-            sketch = sketches.get((by_name[name].sketch or 0, models[name].device))
-            layers = _compute(by_name[name], batch, models[name], options, sketch)
-            behind.call(partial(_write, writers[name], batch.first, len(batch.frames), layers, task))
+
+        def compute(batch: ClipBatch) -> dict[str, HostCopy]:
+            job, model = by_name[batch.request], models[batch.request]
+            return _compute(job, batch, model, options, sketches.get((job.sketch or 0, model.device)))
+
+        n_at_once = _count_at_once([models[name] for name in by_name])
+        if n_at_once > 1:
+            stack.enter_context(torch_threads(torch.get_num_threads() // n_at_once))
+        computed = map_in_order(compute, batches, n_workers=n_at_once, max_ahead=lambda _: n_at_once)
+        for batch, layers in stack.enter_context(closing(computed)):
+            behind.call(partial(_write, writers[batch.request], batch.first, len(batch.frames), layers, task))
         behind.wait()
         for writer in writers.values():
             writer.complete()
     return sum(writer.n_bytes for writer in writers.values())
+
+
+def _count_at_once(models: Sequence[LoadedModel]) -> int:
+    """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order."""
+    if any(model.device.type != "cpu" or not model.is_reentrant for model in models):
+        return 1
+    return min(torch.get_num_threads(), MAX_AT_ONCE)
 
 
 def _write(writer: JobWriter, first: int, n_clips: int, layers: Mapping[str, HostCopy], task: Task) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -65,6 +66,23 @@ def map_in_order(
             yield due, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Have each product of torch use `n_threads` threads for a block, in threads that begin there too.
+
+    Work side by side, each with one thread, gains more than threads that wait for each other in every product; and a
+    product by one thread always gives the same bits.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class MadeOnce(Generic[Key, Result]):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import map_in_order, torch_threads
 from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -28,7 +28,7 @@ from brainsim.core.seeds import named_rng
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import chosen_groups
 from brainsim.encoding.folds import Factor, FoldIndex, factorise
-from brainsim.encoding.search import share_mixtures, single_threaded
+from brainsim.encoding.search import share_mixtures
 
 # Bytes of null data sets in memory at once, per worker.
 BLOCK_BYTES = 128 * 2**20
@@ -210,7 +210,7 @@ def score_nulls(
         return found
 
     groups = list(chosen_groups(best))
-    with single_threaded(), progress.task(label, total=len(groups), unit="models") as task:
+    with torch_threads(1), progress.task(label, total=len(groups), unit="models") as task:
         for _, parts in map_in_order(score, groups, n_workers=predictors.models.n_workers):
             for columns, r in parts:
                 scores[:, columns] += r

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import map_in_order, torch_threads
 from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -33,7 +33,7 @@ from brainsim.encoding.candidates import CandidatePool
 from brainsim.encoding.competition import best_of_subsets
 from brainsim.encoding.folds import FoldIndex, batch_targets
 from brainsim.encoding.scan import AlphaScan, Reference
-from brainsim.encoding.search import LOWEST_START, SearchOptions, middle_alpha, mixer, single_threaded
+from brainsim.encoding.search import LOWEST_START, SearchOptions, middle_alpha, mixer
 
 # Dirichlet parameters of the first round, on average over what is mixed; even weights then vary by a factor of 2 or so.
 FIRST_FOCUS = 2.0
@@ -359,7 +359,7 @@ class _Searcher:
                 return scan
 
         log = SearchLog(n_candidates=len(supports))
-        with single_threaded():
+        with torch_threads(1):
             results = map_in_order(scan, range(len(supports)), n_workers=self.options.n_workers)
             for index, done in results:
                 log.add(done.log)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -13,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from brainsim.compute.threads import MadeOnce, map_in_order
+from brainsim.compute.threads import MadeOnce, map_in_order, torch_threads
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 from brainsim.encoding.best import SearchLog, SupportBest
@@ -139,17 +138,6 @@ def share_mixtures(
     return MadeOnce(lambda candidate: mix(gammas[candidate]), n_kept=n_kept)
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Use one thread per product for a block: candidates side by side gain more, and always give the same bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def search_supports(
     Ks: Sequence[np.ndarray],
     Y: np.ndarray,
@@ -205,7 +193,7 @@ def search_supports(
 
     log = SearchLog(n_candidates=pool.n_candidates)
     started = time.monotonic()
-    with single_threaded(), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
+    with torch_threads(1), progress.task(label, total=pool.n_candidates, unit="candidates") as task:
         results = map_in_order(scan, leader.jobs(), n_workers=options.n_workers, max_ahead=_lag)
         for n_done, (_, done) in enumerate(results, start=1):
             log.add(done.log)

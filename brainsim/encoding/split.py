@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from brainsim.compute.threads import MadeOnce, map_in_order
+from brainsim.compute.threads import MadeOnce, map_in_order, torch_threads
 from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.encoding.best import SupportBest
 from brainsim.encoding.chosen import KeptModels, RefittedModels, chosen_groups, refit_chosen
 from brainsim.encoding.folds import Factor, FoldIndex, TargetBatch, batch_targets, factorise
-from brainsim.encoding.search import share_mixtures, single_threaded
+from brainsim.encoding.search import share_mixtures
 
 # Dual weights that are in memory while every band's kernel is read once: 1,100 targets of 3,600 TRs and 8 folds.
 BLOCK_BYTES = 128 * 2**20
@@ -85,7 +85,7 @@ def split_scores(
     weight = torch.zeros((n_bands, n_targets), dtype=torch.float64, device=device)
     jobs = list(_jobs(best, folds))
     refit = _refitter(Ks, batch, folds, gammas, alphas, n_kept=n_workers)
-    with single_threaded(), progress.task("split over bands", total=2 * len(jobs), unit="steps") as task:
+    with torch_threads(1), progress.task("split over bands", total=2 * len(jobs), unit="steps") as task:
         for block, n_jobs in _blocks(map_in_order(refit, jobs, n_workers=n_workers), task):
             for models in block:
                 gamma = torch.as_tensor(gammas[models.candidate], device=device, dtype=torch.float64)

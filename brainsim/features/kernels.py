@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsim.compute.threads import map_in_order
+from brainsim.compute.threads import map_in_order, torch_threads
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.resources import memory_free_bytes
@@ -190,16 +190,11 @@ def _count_threads(n_rows: int, n_columns: int, n_blocks: int) -> int:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Use one thread per block: blocks side by side gain as much, and give the same bits whatever their number."""
+    """Use one thread per block, in products by BLAS itself as well."""
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1), threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def delay_kernel(K: np.ndarray, layout: RunLayout, *, delays: Sequence[int]) -> np.ndarray:

@@ -84,6 +84,16 @@ class LoadedModel:
         """What the network is shown in this protocol."""
         return self.spec.input
 
+    @property
+    def is_reentrant(self) -> bool:
+        """Whether several threads may run its forward pass at once.
+
+        Not with random masks, which are drawn clip after clip; nor with compiled blocks, which keep outputs on their
+        modules; nor where the network is a user's, who need not have thought of it.
+        """
+        has_masks = any(isinstance(module, RandomMask) for module in self.network.module.modules())
+        return not has_masks and self.blocks is None and not self.row.name.startswith("file:")
+
     def prepare(self, frames: np.ndarray) -> Tensor:
         """Return frames as the network takes them: scaled, normalised and laid out, float32 on the model's device.
 

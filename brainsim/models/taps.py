@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def capture(
     """Collect the outputs of the named submodules during forward passes inside a `with` block.
 
     Outputs are cloned at once: the next module may work in place (ResNet's ReLU overwrites what its batch norm gave).
+    Only forward passes of the thread that entered the block are heard, so that several threads may run one network.
     Hooks are removed when the block is left, by an exception too.
 
     Parameters
@@ -91,10 +93,13 @@ def capture(
     """
     outputs: dict[str, Tensor] = {}
     handles = []
+    listener = threading.get_ident()
     try:
         for name, submodule in find_modules(module, names).items():
 
             def keep(_: nn.Module, __: object, output: object, name: str = name, inner: nn.Module = submodule) -> None:
+                if threading.get_ident() != listener:
+                    return
                 if name in outputs:
                     raise InvalidValueError(
                         f"layer {name!r} runs twice in one forward pass; tap a module that runs once."

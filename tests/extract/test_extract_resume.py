@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from brainsim.commands import extract_run
 from brainsim.commands.extract import extract
+from brainsim.compute.threads import torch_threads
 from brainsim.core.errors import StoreError
 from brainsim.stimuli import render_moving_photographs, write_video
 from brainsim.store import Store, layout
@@ -222,3 +224,48 @@ def test_chunks_in_the_test_are_as_small_as_meant(movie: Path, tmp_path: Path) -
     info = Store(tmp_path / "s.zarr").nodes("activations/*/*/run")[0]
     chunks = list((tmp_path / "s.zarr" / info.path / "values/c").iterdir())
     assert len(chunks) == np.ceil(N_CLIPS / CHUNK_ROWS)
+
+
+def test_batches_side_by_side_give_the_bits_of_one_after_the_other(movie: Path, tmp_path: Path) -> None:
+    """Several models at once, broken off and gone on with; each batch by one thread, whatever their number."""
+    options = OPTIONS | {"models": ["frame-difference", "mae-base-tiny", "videomae-base-tiny"], "protocol": "default"}
+    at_work: list[int] = []
+    compute, busy, lock = extract_run._compute, [0], threading.Lock()
+
+    def counted(*arguments: Any) -> Any:
+        with lock:
+            busy[0] += 1
+            at_work.append(busy[0])
+        try:
+            return compute(*arguments)
+        finally:
+            with lock:
+                busy[0] -= 1
+
+    for name, n_threads in (("one", 1), ("two", 2), ("three", 3)):
+        at_work.clear()
+        with torch_threads(n_threads), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(extract_run, "_compute", counted)
+            extract(movie, store=tmp_path / f"{name}.zarr", **options)
+        assert max(at_work) == n_threads
+    with torch_threads(3):
+        with pytest.MonkeyPatch.context() as patch:
+            count_batches(patch, stop_after=11)
+            with pytest.raises(Stop):
+                extract(movie, store=tmp_path / "broken.zarr", **options)
+        extract(movie, store=tmp_path / "broken.zarr", **options)
+    expected = contents(tmp_path / "one.zarr")
+    for name in ("two", "three", "broken"):
+        assert contents(tmp_path / f"{name}.zarr") == expected
+
+
+def test_models_that_must_run_in_order_do(movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random masks are drawn clip by clip."""
+    with torch_threads(1):
+        extract(movie, store=tmp_path / "one.zarr", **OPTIONS)
+    with torch_threads(3):
+        seen = count_batches(monkeypatch)
+        extract(movie, store=tmp_path / "three.zarr", **OPTIONS)
+    masked = [first for name, first in seen if name == "mae-base-tiny"]
+    assert masked == sorted(masked)
+    assert contents(tmp_path / "three.zarr") == contents(tmp_path / "one.zarr")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,20 @@ def test_masks_of_clips_that_are_skipped_are_drawn_and_dropped() -> None:
     every = mask(tokens)
     mask.reseed(3, n_skipped=5)
     assert torch.equal(torch.cat([mask(tokens[:1]), mask(tokens[:1])]), every[5:])
+
+
+def test_several_threads_may_run_one_network() -> None:
+    """Each hears its own forward pass alone."""
+    model = load_model("mae-base-tiny", random_weights=True)
+    batches = [noise_frames(model.input, seed=seed) for seed in range(8)]
+    alone = [model.activations(frames) for frames in batches]
+    with ThreadPoolExecutor(4) as threads:
+        beside = list(threads.map(model.activations, batches * 4))
+    for expected, found in zip(alone * 4, beside, strict=True):
+        for layer, values in expected.items():
+            assert torch.equal(found[layer], values)
+
+
+def test_who_may_be_run_by_several_threads() -> None:
+    assert load_model("mae-base-tiny", random_weights=True).is_reentrant
+    assert not load_model("mae-base-tiny", random_weights=True, protocol="study").is_reentrant  # draws its masks
