@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from brainsim.commands import extract_jobs, extract_run
 from brainsim.commands.extract_options import ExtractOptions
+from brainsim.compute.threads import torch_threads
 from brainsim.core.progress import SILENT
 from brainsim.models import LoadedModel
 from brainsim.models.taps import capture
@@ -76,10 +78,13 @@ class _Case:
     def measure(self, n_repeats: int) -> dict[str, Any]:
         """Return seconds, each the median of its repeats, and the ratios."""
         self.run_bare(1)  # warms up
-        seconds: dict[str, list[float]] = {name: [] for name in ("bare", "extract", "plain", "decode", "write")}
+        seconds: dict[str, list[float]] = {
+            name: [] for name in ("bare", "beside", "extract", "plain", "decode", "write")
+        }
         cpu_s: dict[str, list[float]] = {name: [] for name in seconds}
         ways: dict[str, Callable[[], None]] = {
             "bare": self.run_bare,
+            "beside": self.run_beside,
             "extract": self.run_extract,
             "plain": lambda: self.run_plain(layers),
             "decode": self.run_decode,
@@ -95,19 +100,24 @@ class _Case:
                 cpu_s[name].append(time.process_time() - begin_s)
         middle = {name: statistics.median(values) for name, values in seconds.items()}
         # What else the machine does comes and goes: each is compared with what was measured just before or after it.
-        pairs = {"the bare forward pass": ("bare", 1), "one pass per layer": ("plain", n_layers)}
+        pairs = {
+            "the bare forward pass": ("bare", 1),
+            "the bare forward pass, batches side by side": ("beside", 1),
+            "one pass per layer": ("plain", n_layers),
+        }
         ratios: dict[str, Any] = {}
         for what, (other, n_times) in pairs.items():
             for kind, spent in (("", seconds), (", CPU time", cpu_s)):
                 rounds = [n_times * o / e for o, e in zip(spent[other], spent["extract"], strict=True)]
                 ratios[f"times as fast as {what}{kind}"] = statistics.median(rounds)
         # Where no core is idle in a forward pass, what is done beside it takes its time from it.
-        must = [sum(spent) / spent[0] for spent in zip(*(cpu_s[n] for n in ("bare", "decode", "write")), strict=True)]
-        ratios["limit: the same with bare decoding and writing in CPU time"] = 1 / statistics.median(must)
+        must = [sum(spent) / spent[0] for spent in zip(*(cpu_s[n] for n in ("beside", "decode", "write")), strict=True)]
+        ratios["limit: batches side by side with bare decoding and writing in CPU time"] = 1 / statistics.median(must)
         return {
             "clips": self.plan.n_clips,
             "layers": n_layers,
             "bare forward pass, s": middle["bare"],
+            "bare forward pass, batches side by side, s": middle["beside"],
             "extract, s": middle["extract"],
             "one pass of the plain way, s": middle["plain"],
             "decoding alone, s": middle["decode"],
@@ -117,9 +127,16 @@ class _Case:
 
     def run_bare(self, n_batches: int | None = None) -> None:
         """Run the network over tensors that are ready, and keep nothing."""
-        with torch.inference_mode():
-            for batch in self.batches[:n_batches]:
-                self.model.network.forward(batch)
+        for batch in self.batches[:n_batches]:
+            self._forward(batch)
+        self._wait()
+
+    def run_beside(self) -> None:
+        """Do the same as extraction does it on a CPU: batches side by side, each by its share of the threads."""
+        n_at_once = extract_run.count_at_once([self.model])
+        with torch_threads(torch.get_num_threads() // n_at_once), ThreadPoolExecutor(n_at_once) as threads:
+            for _ in threads.map(self._forward, self.batches):
+                pass
         self._wait()
 
     def run_decode(self) -> None:
@@ -166,6 +183,10 @@ class _Case:
     def _decode(self) -> Any:
         request = ClipRequest(self.plan, self.model.input.size, self.options.batch_size)
         return iter_clip_batches(self.stimulus, {"model": request})
+
+    def _forward(self, batch: torch.Tensor) -> None:
+        with torch.inference_mode():
+            self.model.network.forward(batch)
 
     def _wait(self) -> None:
         if self.model.device.type == "cuda":

@@ -1,4 +1,7 @@
-"""Extraction killed at random instants with SIGKILL and run again: `python -m benchmarks.faults.killed --rounds 50`."""
+"""Extraction killed at random instants with SIGKILL and run again: `python -m benchmarks.faults.killed --rounds 50`.
+
+`--protocol default` kills extractions whose batches are computed side by side.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 # Imported here, so that the children, which are forked, need not: most of their time is then extraction.
 from brainsim.commands import extract_run
@@ -22,10 +26,12 @@ from brainsim.models import load_model
 from brainsim.stimuli import render_moving_photographs, write_video
 from brainsim.store import Store, layout
 
-# Random masks are drawn clip by clip: the one state that a run carries from clip to clip.
+# The study's protocol draws random masks clip by clip: the one state that a run carries from clip to clip. By default
+# there are none, and batches are computed side by side.
+PROTOCOLS = ("study", "default")
+N_THREADS = 2
 OPTIONS: dict[str, Any] = {
     "models": ["pixels", "frame-difference", "mae-base-tiny"],
-    "protocol": "study",
     "step_s": 0.1,
     "batch_size": 4,
 }
@@ -39,7 +45,10 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.killed", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0])
     options = parser.parse_args(arguments)
+    OPTIONS["protocol"] = options.protocol
+    torch.set_num_threads(N_THREADS)
     layout.CHUNK_ROWS, layout.MIN_CHUNK_BYTES = CHUNK_ROWS, 1
     with tempfile.TemporaryDirectory(prefix="brainsim-faults-") as folder:
         movies = [Path(folder) / f"run-{run}.mp4" for run in (1, 2)]

@@ -111,7 +111,7 @@ def run_jobs(
             job, model = by_name[batch.request], models[batch.request]
             return _compute(job, batch, model, options, sketches.get((job.sketch or 0, model.device)))
 
-        n_at_once = _count_at_once([models[name] for name in by_name])
+        n_at_once = count_at_once([models[name] for name in by_name])
         if n_at_once > 1:
             stack.enter_context(torch_threads(torch.get_num_threads() // n_at_once))
         computed = map_in_order(compute, batches, n_workers=n_at_once, max_ahead=lambda _: n_at_once)
@@ -123,7 +123,7 @@ def run_jobs(
     return sum(writer.n_bytes for writer in writers.values())
 
 
-def _count_at_once(models: Sequence[LoadedModel]) -> int:
+def count_at_once(models: Sequence[LoadedModel]) -> int:
     """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order."""
     if any(model.device.type != "cpu" or not model.is_reentrant for model in models):
         return 1
