@@ -78,10 +78,6 @@ class _Case:
     def measure(self, n_repeats: int) -> dict[str, Any]:
         """Return seconds, each the median of its repeats, and the ratios."""
         self.run_bare(1)  # warms up
-        seconds: dict[str, list[float]] = {
-            name: [] for name in ("bare", "beside", "extract", "plain", "decode", "write")
-        }
-        cpu_s: dict[str, list[float]] = {name: [] for name in seconds}
         ways: dict[str, Callable[[], None]] = {
             "bare": self.run_bare,
             "beside": self.run_beside,
@@ -90,6 +86,8 @@ class _Case:
             "decode": self.run_decode,
             "write": self.run_write,
         }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        cpu_s: dict[str, list[float]] = {name: [] for name in ways}
         n_layers = len(self.model.taps)
         for repeat in range(n_repeats):
             # One layer of the plain way each time: its passes cost the same whatever the layer.
