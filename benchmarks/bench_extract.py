@@ -131,7 +131,7 @@ class _Case:
 
     def run_beside(self) -> None:
         """Do the same as extraction does it on a CPU: batches side by side, each by its share of the threads."""
-        n_at_once = extract_run.count_at_once([self.model])
+        n_at_once = extract_run.count_at_once([self.model], [[]], batch_size=1)
         with torch_threads(torch.get_num_threads() // n_at_once), ThreadPoolExecutor(n_at_once) as threads:
             for _ in threads.map(self._forward, self.batches):
                 pass

@@ -14,6 +14,7 @@ from brainsim.commands.extract_writing import JobWriter
 from brainsim.compute.threads import map_in_order, torch_threads
 from brainsim.core.errors import NumericalError
 from brainsim.core.progress import Progress, Task
+from brainsim.core.resources import memory_free_bytes
 from brainsim.core.seeds import named_seed
 from brainsim.models import LoadedModel, load_model
 from brainsim.models.keys import choose_compile
@@ -75,7 +76,7 @@ def run_jobs(
     Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
     one while this one is computed. On a CPU a few batches are computed side by side, each by its share of the cores:
     there the threads of one forward pass would all wait, in every product, for the one that decoding or writing holds
-    up. Memory is bounded by two batches of clips and of activations more than are computed at once, and a chunk per
+    up. Memory is bounded by two batches of clips and of activations beside those that are computed, and a chunk per
     node.
     What a run that broke off left is gone on from, at a batch. Nodes are marked complete when all their clips are
     written; an error leaves them unfinished.
@@ -111,7 +112,11 @@ def run_jobs(
             job, model = by_name[batch.request], models[batch.request]
             return _compute(job, batch, model, options, sketches.get((job.sketch or 0, model.device)))
 
-        n_at_once = count_at_once([models[name] for name in by_name])
+        n_at_once = count_at_once(
+            [models[name] for name in by_name],
+            [job.missing for job in jobs],
+            batch_size=options.batch_size,
+        )
         if n_at_once > 1:
             stack.enter_context(torch_threads(torch.get_num_threads() // n_at_once))
         computed = map_in_order(compute, batches, n_workers=n_at_once, max_ahead=lambda _: n_at_once)
@@ -123,11 +128,27 @@ def run_jobs(
     return sum(writer.n_bytes for writer in writers.values())
 
 
-def count_at_once(models: Sequence[LoadedModel]) -> int:
-    """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order."""
+def count_at_once(models: Sequence[LoadedModel], layers: Sequence[Sequence[str]], *, batch_size: int) -> int:
+    """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order.
+
+    Parameters
+    ----------
+    models : sequence of LoadedModel
+        What is run.
+    layers : sequence of sequence of str
+        The layers that are kept of each.
+    batch_size : int
+        Clips per batch.
+    """
     if any(model.device.type != "cpu" or not model.is_reentrant for model in models):
         return 1
-    return min(torch.get_num_threads(), MAX_AT_ONCE)
+    # A batch's layers are in memory while it is computed, waits and is written; so is what its forward pass works with.
+    n_features = max(
+        sum(tap.n_features for tap in model.taps if tap.name in kept)
+        for model, kept in zip(models, layers, strict=True)
+    )
+    by_memory = memory_free_bytes() // 2 // (3 * 4 * batch_size * max(n_features, 1))
+    return max(1, min(torch.get_num_threads(), MAX_AT_ONCE, by_memory))
 
 
 def _write(writer: JobWriter, first: int, n_clips: int, layers: Mapping[str, HostCopy], task: Task) -> None:
