@@ -25,6 +25,7 @@ from brainsim.core.seeds import named_rng
 from brainsim.models import load_model
 from brainsim.stimuli import render_moving_photographs, write_video
 from brainsim.store import Store, layout
+from brainsim.store.files import METADATA
 
 # The study's protocol draws random masks clip by clip: the one state that a run carries from clip to clip. By default
 # there are none, and batches are computed side by side.
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
                     lambda store=store: extract(movies, store=store, **OPTIONS),
                     kill_after_s=float(rng.uniform(0.0, length_s)),
                 )
-                if store.exists():
+                if (store / METADATA).exists():  # not killed before there was one
                     n_kept += _check_killed(store, expected)
             _in_child(lambda store=store: extract(movies, store=store, **OPTIONS))
             if _contents(store) != expected:
