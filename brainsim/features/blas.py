@@ -15,13 +15,15 @@ import numpy as np
 from scipy.linalg import cython_blas
 
 
-def lower_product(X: np.ndarray) -> np.ndarray:
+def lower_product(X: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """Return the lower triangle of ``X X'``; what is above the diagonal may be anything.
 
     Parameters
     ----------
     X : ndarray of float32, (n_rows, n_columns)
         Rows lie one after the other, each without gaps.
+    out : ndarray of float32, (n_rows, n_rows), optional
+        Memory that may be used for the result: new memory of this size costs as much as a twentieth of the product.
 
     Returns
     -------
@@ -30,7 +32,8 @@ def lower_product(X: np.ndarray) -> np.ndarray:
     n_rows, n_columns = X.shape
     if _SSYRK is None or not X.flags.c_contiguous or X.dtype != np.float32 or X.size == 0:
         return np.asarray(X @ X.T)
-    out = np.empty((n_rows, n_rows), np.float32)
+    if out is None:
+        out = np.empty((n_rows, n_rows), np.float32)
     n, k, one, zero = c_int(n_rows), c_int(n_columns), c_float(1), c_float(0)
     # To Fortran X is its transpose, and the lower triangle the upper one.
     _SSYRK(

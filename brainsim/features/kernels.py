@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from queue import Empty, SimpleQueue
 
 import numpy as np
 import torch
@@ -134,6 +135,7 @@ def gram_from_blocks(
     check_choice("--scaling", scaling, SCALINGS)
     K = torch.zeros((layout.n_rows, layout.n_rows), dtype=torch.float64, device=device)
     scratch = threading.local()  # what a block is scaled into, per thread
+    spare: SimpleQueue[np.ndarray] = SimpleQueue()  # memory of products that are summed already
     starts = range(0, n_features, block_features)
     blocks = ((start, read_block(start, min(start + block_features, n_features))) for start in starts)
 
@@ -151,7 +153,7 @@ def gram_from_blocks(
                 f"features {start} to {start + X.shape[1] - 1} of {name} hold values that are not finite.",
                 hint="extract them again with --overwrite",
             )
-        return _lower_gram(X)
+        return _lower_gram(X, spare)
 
     is_cpu = torch.device(device).type == "cpu"
     n_workers = _count_threads(layout.n_rows, block_features, len(starts)) if is_cpu else 1
@@ -163,14 +165,20 @@ def gram_from_blocks(
         for _, gram in grams:
             for rows in _panels(layout.n_rows):
                 K[rows, : rows.stop] += gram[rows, : rows.stop]
+            if is_cpu:
+                spare.put(gram.numpy())
     lower = torch.tril(K)
     return (lower + torch.tril(lower, -1).T).cpu().numpy()
 
 
-def _lower_gram(X: Tensor) -> Tensor:
+def _lower_gram(X: Tensor, spare: SimpleQueue[np.ndarray]) -> Tensor:
     """Return ``X X'``, float32 (n_rows, n_rows), for half the work or little more: its lower triangle alone."""
     if X.device.type == "cpu":  # torch has no product that knows that it is symmetric
-        return torch.from_numpy(lower_product(X.numpy()))
+        try:
+            out = spare.get_nowait()
+        except Empty:
+            out = None
+        return torch.from_numpy(lower_product(X.numpy(), out=out))
     gram = torch.zeros((len(X), len(X)), device=X.device)
     for rows in _panels(len(X)):
         gram[rows, : rows.stop] = X[rows] @ X[: rows.stop].T

@@ -167,9 +167,8 @@ def checksum(data: bytes | memoryview | np.ndarray) -> int:
     return int(google_crc32c.value(data))
 
 
-def checksum_of(parts: Iterable[np.ndarray]) -> int:
-    """Return the CRC-32C of contiguous bytes that lie in several places."""
-    crc = 0
+def checksum_of(parts: Iterable[np.ndarray], *, crc: int = 0) -> int:
+    """Return the CRC-32C of contiguous bytes that lie in several places; `crc` is that of what stands before them."""
     for part in parts:
         if len(part):
             crc = google_crc32c.extend(crc, part)

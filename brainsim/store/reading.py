@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from brainsim.core.errors import InvalidValueError, StoreDamageError
-from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_parts, read_ranges
+from brainsim.store.files import METADATA, Stamp, file_size, file_stamp, read_parts, read_pieces, read_ranges
 from brainsim.store.layout import (
     CHECKSUM_BYTES,
     ArrayLayout,
@@ -24,6 +24,9 @@ from brainsim.store.layout import (
 from brainsim.store.records import NodeRecord
 
 Rows = slice | np.ndarray | list[int]
+
+# Bytes of a chunk file that are checked at a time: they stay in the cache.
+PIECE_BYTES = 2**20
 
 
 def read_array(
@@ -85,10 +88,12 @@ def read_array(
         here = _as_index(np.flatnonzero(chunk_of == index))
         local = wanted[here] - index * layout.chunk_shape[0]
         path = f"{root}/{at}/{layout.chunk_key(index)}"
-        is_checked = isinstance(taken, slice) and not whole and path in checked
-        if is_checked and _read_columns(path, layout, local, taken, checked[path], out, here):
-            continue
         file = f"{array}/{layout.chunk_key(index)}"
+        if isinstance(taken, slice) and not whole and fetch is None:
+            if path not in checked and (found := _check_by_pieces(path, record.files.get(file))):
+                checked[path] = found
+            if path in checked and _read_columns(path, layout, local, taken, checked[path], out, here):
+                continue
         is_direct = whole and fetch is None and out.dtype == layout.disk_dtype and isinstance(here, slice)
         if is_direct and _read_rows(path, layout, _as_index(local), record.files.get(file), out[here]):
             continue
@@ -118,6 +123,25 @@ def _read_rows(path: str, layout: ArrayLayout, rows: Any, listed: tuple[int, int
     if not read_parts(path, [*parts, stored], size) or stored.tobytes() != encode_checksum(crc):
         return False
     return checksum_of(parts) == crc
+
+
+def _check_by_pieces(path: str, listed: tuple[int, int] | None) -> Stamp | None:
+    """Check a chunk file without having it in memory; return its stamp, or None where anything is wrong with it.
+
+    What is wrong is for the slow way to tell.
+    """
+    if listed is None:
+        return None
+    size, crc = listed
+    n_body, n_done, found, end = size - CHECKSUM_BYTES, 0, 0, b""
+    stamp: Stamp | None = None
+    for seen, piece in read_pieces(path, size, PIECE_BYTES):
+        stamp = seen
+        n = min(max(n_body - n_done, 0), len(piece))
+        found = checksum_of([piece[:n]], crc=found)
+        end += piece[n:].tobytes()
+        n_done += len(piece)
+    return stamp if found == crc and end == encode_checksum(crc) else None
 
 
 def _read_columns(
