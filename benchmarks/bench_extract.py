@@ -68,10 +68,10 @@ class _Case:
         )  # fmt: skip
         self.rows = extract_jobs.find_models([model], self.options)
         self.stimulus: Stimulus = open_stimulus(movie)
-        jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, None)
-        self.models = extract_run.load_models(jobs, self.options, SILENT)
+        self.jobs = extract_jobs.plan_jobs(self.rows, [self.stimulus], self.options, None)
+        self.models = extract_run.load_models(self.jobs, self.options, SILENT)
         self.model: LoadedModel = self.models[model]
-        self.plan = jobs[0].plan
+        self.plan = self.jobs[0].plan
         self.batches = [self.model.prepare(batch.frames) for batch in self._decode()]
         self.n_extractions = 0
 
@@ -131,7 +131,7 @@ class _Case:
 
     def run_beside(self) -> None:
         """Do the same as extraction does it on a CPU: batches side by side, each by its share of the threads."""
-        n_at_once = extract_run.count_at_once([self.model], [[]], batch_size=1)
+        n_at_once = extract_run.count_at_once(self.jobs, self.models, batch_size=self.options.batch_size)
         with torch_threads(torch.get_num_threads() // n_at_once), ThreadPoolExecutor(n_at_once) as threads:
             for _ in threads.map(self._forward, self.batches):
                 pass

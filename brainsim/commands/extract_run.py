@@ -112,13 +112,8 @@ def run_jobs(
             job, model = by_name[batch.request], models[batch.request]
             return _compute(job, batch, model, options, sketches.get((job.sketch or 0, model.device)))
 
-        n_at_once = count_at_once(
-            [models[name] for name in by_name],
-            [job.missing for job in jobs],
-            batch_size=options.batch_size,
-        )
-        if n_at_once > 1:
-            stack.enter_context(torch_threads(torch.get_num_threads() // n_at_once))
+        n_at_once = count_at_once(jobs, models, batch_size=options.batch_size)
+        stack.enter_context(torch_threads(torch.get_num_threads() // n_at_once))
         computed = map_in_order(compute, batches, n_workers=n_at_once, max_ahead=lambda _: n_at_once)
         for batch, layers in stack.enter_context(closing(computed)):
             behind.call(partial(_write, writers[batch.request], batch.first, len(batch.frames), layers, task))
@@ -128,26 +123,13 @@ def run_jobs(
     return sum(writer.n_bytes for writer in writers.values())
 
 
-def count_at_once(models: Sequence[LoadedModel], layers: Sequence[Sequence[str]], *, batch_size: int) -> int:
-    """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order.
-
-    Parameters
-    ----------
-    models : sequence of LoadedModel
-        What is run.
-    layers : sequence of sequence of str
-        The layers that are kept of each.
-    batch_size : int
-        Clips per batch.
-    """
-    if any(model.device.type != "cpu" or not model.is_reentrant for model in models):
+def count_at_once(jobs: Sequence[Job], models: Mapping[str, LoadedModel], *, batch_size: int) -> int:
+    """Return how many batches are computed side by side: one on a GPU, or where a model must be run in order."""
+    if any(model.device.type != "cpu" or not model.is_reentrant for model in (models[job.row.name] for job in jobs)):
         return 1
     # A batch's layers are in memory while it is computed, waits and is written; so is what its forward pass works with.
-    n_features = max(
-        sum(tap.n_features for tap in model.taps if tap.name in kept)
-        for model, kept in zip(models, layers, strict=True)
-    )
-    by_memory = memory_free_bytes() // 2 // (3 * 4 * batch_size * max(n_features, 1))
+    n_features = max(sum(t.n_features for t in models[job.row.name].taps if t.name in job.missing) for job in jobs)
+    by_memory = memory_free_bytes() // 2 // (3 * 4 * batch_size * n_features)
     return max(1, min(torch.get_num_threads(), MAX_AT_ONCE, by_memory))
 
 

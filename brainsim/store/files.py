@@ -107,39 +107,18 @@ def read_parts(path: str, parts: Sequence[np.ndarray], size: int) -> bool:
         os.close(fd)
 
 
-def read_pieces(path: str, size: int, n_bytes: int) -> Iterator[tuple[Stamp, np.ndarray]]:
-    """Yield a file's bytes, uint8, a piece at a time in one small buffer, each with the file's stamp.
+def read_pieces(path: str, n_bytes: int) -> Iterator[np.ndarray]:
+    """Yield a file's bytes, uint8, at most `n_bytes` at a time in one buffer; ends early where it cannot be read.
 
-    New memory for a whole file can cost more than reading it. Ends early where the file is not there, is of another
-    size, or changes.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    size : int
-        Its size.
-    n_bytes : int
-        Bytes of the buffer.
+    New memory for a whole file can cost more than reading it.
     """
     buffer = np.empty(n_bytes, np.uint8)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb", buffering=0) as file:
+            while n_read := file.readinto(buffer.data):
+                yield buffer[:n_read]
     except OSError:
         return
-    try:
-        stamp = _stamp(os.fstat(fd))
-        done = 0
-        while done < size and stamp[-1] == size and _stamp(os.fstat(fd)) == stamp:
-            n_read = os.preadv(fd, [buffer.data], done)
-            if n_read <= 0:
-                return
-            yield stamp, buffer[:n_read]
-            done += n_read
-    except OSError:
-        return
-    finally:
-        os.close(fd)
 
 
 def read_ranges(path: str, starts: list[int], n_bytes: int, stamp: Stamp, into: memoryview) -> bool:

@@ -130,17 +130,15 @@ def _check_by_pieces(path: str, listed: tuple[int, int] | None) -> Stamp | None:
 
     What is wrong is for the slow way to tell.
     """
-    if listed is None:
+    stamp = file_stamp(path)  # from before it is read: a file that changes then has another one
+    if listed is None or stamp is None:
         return None
     size, crc = listed
-    n_body, n_done, found, end = size - CHECKSUM_BYTES, 0, 0, b""
-    stamp: Stamp | None = None
-    for seen, piece in read_pieces(path, size, PIECE_BYTES):
-        stamp = seen
-        n = min(max(n_body - n_done, 0), len(piece))
-        found = checksum_of([piece[:n]], crc=found)
-        end += piece[n:].tobytes()
-        n_done += len(piece)
+    left, found, end = size - CHECKSUM_BYTES, 0, b""
+    for piece in read_pieces(path, PIECE_BYTES):
+        found = checksum_of([piece[:left]], crc=found)
+        end += piece[left:].tobytes()
+        left = max(left - len(piece), 0)
     return stamp if found == crc and end == encode_checksum(crc) else None
 
 
