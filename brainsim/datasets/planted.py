@@ -55,8 +55,22 @@ def centre_runs(X: np.ndarray, layout: RunLayout) -> np.ndarray:
 
 def residual_operator(K: np.ndarray, layout: RunLayout, *, alpha: float) -> np.ndarray:
     """Return the matrix that maps targets to what leave-one-run-out kernel ridge does not predict of each run."""
-    G = np.linalg.inv(K.astype(np.float64) + alpha * np.eye(len(K)))
-    return np.concatenate([np.linalg.solve(G[rows, rows], G[rows]) for rows in layout.slices])
+    from scipy.linalg import solve
+
+    G = _inverse(K.astype(np.float64) + alpha * np.eye(len(K)))
+    return np.concatenate([solve(G[rows, rows], G[rows], assume_a="pos") for rows in layout.slices])
+
+
+def _inverse(A: np.ndarray) -> np.ndarray:
+    """Return the inverse of a symmetric positive definite matrix from its Cholesky factor: half the work of an LU."""
+    from scipy.linalg import lapack
+
+    factor, failed = lapack.dpotrf(A, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("a planted kernel plus its penalty is not positive definite")
+    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
+    inverse: np.ndarray = lower + np.tril(lower, -1).T
+    return inverse
 
 
 def _strongest(K: np.ndarray, layout: RunLayout, n: int) -> np.ndarray:
