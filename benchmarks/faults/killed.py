@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0])
     options = parser.parse_args(arguments)
-    OPTIONS["protocol"] = options.protocol
     torch.set_num_threads(N_THREADS)
     layout.CHUNK_ROWS, layout.MIN_CHUNK_BYTES = CHUNK_ROWS, 1
     with tempfile.TemporaryDirectory(prefix="brainsim-faults-") as folder:
@@ -56,22 +56,21 @@ def main(arguments: list[str]) -> None:
         for run, movie in enumerate(movies):
             frames = render_moving_photographs(0, run, duration_s=5, fps_hz=12, width=64, height=48)
             write_video(movie, frames, 12)
+        extraction = partial(extract, movies, protocol=options.protocol, **OPTIONS)
         whole = Path(folder) / "undisturbed.zarr"
-        _in_child(lambda: extract(movies, store=whole, **OPTIONS))  # reads what later ones find in the disk's cache
+        _in_child(partial(extraction, store=whole))  # reads what later ones find in the disk's cache
         expected = _contents(whole)
-        length_s = min(_time(movies, Path(folder) / f"timed-{repeat}.zarr") for repeat in range(2))
+        length_s = min(_time(partial(extraction, store=Path(folder) / f"timed-{repeat}.zarr")) for repeat in range(2))
         n_kills, n_kept = 0, 0
         for round_ in range(options.rounds):
             store = Path(folder) / f"{round_}.zarr"
             rng = named_rng(options.seed, "kill", round_)
             for _ in range(int(rng.integers(1, MAX_KILLS + 1))):
-                n_kills += _in_child(
-                    lambda store=store: extract(movies, store=store, **OPTIONS),
-                    kill_after_s=float(rng.uniform(0.0, length_s)),
-                )
+                kill_after_s = float(rng.uniform(0.0, length_s))
+                n_kills += _in_child(partial(extraction, store=store), kill_after_s=kill_after_s)
                 if (store / METADATA).exists():  # not killed before there was one
                     n_kept += _check_killed(store, expected)
-            _in_child(lambda store=store: extract(movies, store=store, **OPTIONS))
+            _in_child(partial(extraction, store=store))
             if _contents(store) != expected:
                 raise SystemExit(f"round {round_}: other bits than undisturbed")
             if found := Store(store).verify():
@@ -81,9 +80,9 @@ def main(arguments: list[str]) -> None:
     )
 
 
-def _time(movies: list[Path], store: Path) -> float:
+def _time(work: Callable[[], object]) -> float:
     begin_s = time.perf_counter()
-    _in_child(lambda: extract(movies, store=store, **OPTIONS))
+    _in_child(work)
     return time.perf_counter() - begin_s
 
 
