@@ -11,8 +11,8 @@ import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_shared
 from brainsim.commands.encoding_plan import EncodingPlan, make_folds
-from brainsim.commands.encoding_tasks import REASONS, EncodingTask
-from brainsim.core.errors import InvalidValueError
+from brainsim.commands.encoding_targets import REASONS, has_column, nothing_fitted
+from brainsim.commands.encoding_tasks import EncodingTask
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -32,24 +32,35 @@ class Piece:
     ----------
     work : str
         The node.
+    reason : ndarray of uint8, (n_targets,)
+        Why each of the subject's targets is fitted or not.
     columns : slice
-        Columns of its arrays.
+        Columns of those that were fitted in the node's arrays.
     regions : slice
         Regions of its sums.
     """
 
     work: str
+    reason: np.ndarray
     columns: slice
     regions: slice
 
     def read(self, store: Store, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """Read an array, or some of its rows, of these targets, which are its last axis."""
-        n_axes = len(store.info(self.work).arrays[name][0])
-        if n_axes == 1:
-            return store.read(self.work, name, rows=self.columns)
-        if n_axes > 2:
-            return store.read(self.work, name, rows=rows)[..., self.columns]
-        return store.read(self.work, name, rows=rows, columns=self.columns)
+        """Read an array, or some of its rows, over these targets, its last axis; NaN (or -1) where not fitted."""
+        shape, dtype = store.info(self.work).arrays[name]
+        n_axes = len(shape)
+        if self.columns.start == self.columns.stop:
+            found = np.empty((*shape[: n_axes - 1], 0), dtype)[rows if n_axes > 1 else slice(None)]
+        elif n_axes == 1:
+            found = store.read(self.work, name, rows=self.columns)
+        elif n_axes > 2:
+            found = store.read(self.work, name, rows=rows)[..., self.columns]
+        else:
+            found = store.read(self.work, name, rows=rows, columns=self.columns)
+        fill = -1 if np.issubdtype(found.dtype, np.integer) else np.nan
+        spread = np.full((*found.shape[:-1], len(self.reason)), fill, dtype=found.dtype)
+        spread[..., has_column(self.reason)] = found
+        return spread
 
 
 def assemble(
@@ -76,12 +87,9 @@ def assemble(
 
     pieces = sorted(_pieces(store, subject, tasks), key=lambda piece: piece[0])
     parts = [piece for _, piece in pieces]
-    reasons = np.concatenate([part.read(store, "reason") for part in parts])
+    reasons = np.concatenate([part.reason for part in parts])
     if not (reasons == 0).any():
-        raise InvalidValueError(
-            f"none of the {len(reasons)} targets of {subject.targets.path} is finite and varies in every test fold.",
-            hint="brainsim report shows the runs' quality; --subjects leaves the subject out",
-        )
+        raise nothing_fitted(subject.targets.path, reasons)
     logs = [store.info(part.work).attributes for part in parts]
     at_edge = np.concatenate([part.read(store, "at_edge") for part in parts])
     names = [name for name in logs[0]["values"] if name != "at_edge"]
@@ -111,14 +119,17 @@ def assemble(
 def _pieces(store: Store, subject: Subject, tasks: Sequence[EncodingTask]) -> Iterator[tuple[int, Piece]]:
     """Yield (first target, piece) of a subject."""
     for task in tasks:
-        column = region = 0
+        reasons = store.read(task.work, "reason")
+        first = column = region = 0
         for part in task.parts:
             attributes = store.info(part.targets).attributes
             n_regions = len(attributes["roi_names"]) + len(attributes["streams"])
+            reason = reasons[first : first + part.n_targets]
+            n_columns = int(has_column(reason).sum())
             if part.subject == subject.name:
-                columns, regions = slice(column, column + part.n_targets), slice(region, region + n_regions)
-                yield part.start, Piece(task.work, columns, regions)
-            column, region = column + part.n_targets, region + n_regions
+                columns, regions = slice(column, column + n_columns), slice(region, region + n_regions)
+                yield part.start, Piece(task.work, reason, columns, regions)
+            first, column, region = first + part.n_targets, column + n_columns, region + n_regions
 
 
 def _blocks(
@@ -199,7 +210,7 @@ def _told(
 ) -> dict[str, Any]:
     """Return what a result tells of one subject beside its arrays."""
     counts = {REASONS[code]: int((reasons == code).sum()) for code in range(1, len(REASONS)) if (reasons == code).any()}
-    searches = [log["log"] for log in logs]
+    searches = [log["log"] for log in logs if log["n_fitted"]]
     failed = sorted({candidate for search in searches for candidate in search["failed"]})
     n_done = min(search["n_candidates_done"] for search in searches)
     n_candidates = searches[0]["n_candidates"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from brainsim.commands.cluster_words import read_cluster_words
-from brainsim.commands.encoding_data import Subject, SubjectGroup, roi_names_of
+from brainsim.commands.encoding_data import SubjectGroup
 from brainsim.commands.encoding_plan import EncodingPlan, result_is_done
 from brainsim.commands.encoding_results import assemble
-from brainsim.commands.encoding_tasks import EncodingTask, Receipt, TaskPart, run_task
+from brainsim.commands.encoding_targets import pack_parts
+from brainsim.commands.encoding_tasks import EncodingTask, Receipt, run_task
 from brainsim.commands.kernel_tasks import ensure_kernels
-from brainsim.core.errors import AlignmentError
 from brainsim.core.progress import SILENT, Progress, progress_of_tasks
 from brainsim.core.provenance import digest
 from brainsim.core.resources import n_cores
@@ -144,7 +144,7 @@ def _group_tasks(
     Subjects are packed as if all were, so that a run that was interrupted finds the work nodes that it left.
     """
     kernels, layers = nodes
-    for parts in pack_parts(group, plan.options):
+    for parts in pack_parts(store, group, rois=plan.options.rois, n_targets_batch=plan.options.n_targets_batch):
         names = list(dict.fromkeys(part.subject for part in parts))
         if not wanted & set(names):
             continue
@@ -174,47 +174,6 @@ def _group_tasks(
             options=plan.options,
             analysis=dict(analysis.options),
         )
-
-
-def pack_parts(group: SubjectGroup, options: Any) -> Iterator[tuple[TaskPart, ...]]:
-    """Pack small subjects together and cut large ones into ranges of targets, at most a batch of them each.
-
-    Raises
-    ------
-    AlignmentError
-        A run whose number of targets differs from the subject's.
-    """
-    size = options.n_targets_batch
-    pack: list[TaskPart] = []
-    for subject in group.subjects:
-        n_targets = _n_targets(subject)
-        rois = tuple(roi_names_of(subject.targets, options.rois)) if options.rois else ()
-        bold = tuple(node.path for node in subject.bold)
-        parts = [
-            TaskPart(subject.name, subject.targets.path, bold, start, min(start + size, n_targets), rois)
-            for start in range(0, n_targets, size)
-        ]
-        if pack and (len(parts) > 1 or sum(part.n_targets for part in pack) + n_targets > size):
-            yield tuple(pack)
-            pack = []
-        if len(parts) > 1:
-            yield from ((part,) for part in parts)
-        else:
-            pack += parts
-    if pack:
-        yield tuple(pack)
-
-
-def _n_targets(subject: Subject) -> int:
-    n_targets = int(subject.targets.attributes["n_targets"])
-    for node in subject.bold:
-        n_columns = int(node.arrays["values"][0][1])
-        if n_columns != n_targets:
-            raise AlignmentError(
-                f"{node.path} has {n_columns} targets; {subject.targets.path} has {n_targets}.",
-                hint="ingest the subject again with --overwrite",
-            )
-    return n_targets
 
 
 def _share_budget(plan: EncodingPlan, tasks: Sequence[EncodingTask]) -> list[EncodingTask]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from brainsim.commands.encoding_options import EncodingOptions, resolve_device
 from brainsim.commands.encoding_plan import make_folds
+from brainsim.commands.encoding_targets import TaskPart, read_part, regions_of
 from brainsim.core.progress import Progress, task_progress
 from brainsim.core.resources import map_large_blocks, memory_free_bytes, n_cores, return_freed_memory
 from brainsim.core.runs import Fold, RunLayout
@@ -24,45 +25,11 @@ if TYPE_CHECKING:
     from brainsim.encoding.best import SearchLog
     from brainsim.store import Store
 
-# Why a target has no scores; 0 is fitted.
-REASONS = ("fitted", "not finite", "constant in a test fold", "outside the chosen ROIs", "without any score")
-
 # What computes each kind of task; another analysis is one more file and one more line.
 COMPUTE = {
     "fit": "brainsim.commands.fit_numbers:compute_fit",
     "partition": "brainsim.commands.partition_numbers:compute_partition",
 }
-
-
-@dataclass(frozen=True)
-class TaskPart:
-    """Some targets of one subject.
-
-    Parameters
-    ----------
-    subject : str
-        Its label.
-    targets : str
-        Node of its targets.
-    bold : tuple of str
-        Nodes of its runs.
-    start, stop : int
-        Range of targets, by their place in the node.
-    rois : tuple of str
-        The only ROIs whose targets are fitted; empty for all.
-    """
-
-    subject: str
-    targets: str
-    bold: tuple[str, ...]
-    start: int
-    stop: int
-    rois: tuple[str, ...] = ()
-
-    @property
-    def n_targets(self) -> int:
-        """Number of targets."""
-        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -237,7 +204,9 @@ def run_task(task: EncodingTask) -> Receipt:
     is_scored = numbers.is_scored[: int(is_fitted.sum())]
     reasons[np.flatnonzero(is_fitted)[~is_scored]] = 4
     values = {**numbers.values, "at_edge": numbers.at_edge.astype(np.float32)}
-    arrays = {name: _spread(array, is_fitted) for name, array in values.items()}
+    # Only of targets that were fitted, where there are any: a range may be all of a brain for the sake of one ROI.
+    columns = slice(0, max(int(is_fitted.sum()), 1))
+    arrays = {name: array[..., columns] for name, array in values.items()}
     arrays |= {f"sum_{name}": array for name, array in numbers.sums.items()}
     arrays |= {"reason": reasons, "region_count": sum_regions(numbers.is_scored, inputs.regions)}
     n_fitted = int((reasons == 0).sum())
@@ -286,14 +255,6 @@ def describe_log(log: SearchLog) -> dict[str, Any]:
     }
 
 
-def _spread(values: np.ndarray, is_fitted: np.ndarray) -> np.ndarray:
-    """Return values over all targets, NaN (or -1) where not fitted."""
-    fill = -1 if np.issubdtype(values.dtype, np.integer) else np.nan
-    out = np.full((*values.shape[:-1], len(is_fitted)), fill, dtype=values.dtype)
-    out[..., is_fitted] = values[..., : int(is_fitted.sum())]
-    return out
-
-
 def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tuple[TaskInputs, np.ndarray]:
     """Read a task's BOLD and lay out what its numbers are made from.
 
@@ -308,9 +269,9 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
 
     columns, reasons, regions = [], [], []
     for part in task.parts:
-        Y, reason = _read_part(store, part, task, folds)
-        membership = _regions_of(store, part)
-        columns.append(Y[:, reason == 0])
+        Y, reason = read_part(store, part, layout=task.layout, folds=folds)
+        membership = regions_of(store, part)
+        columns.append(Y)
         regions.append(membership[:, reason == 0])
         reasons.append(reason)
     Y = np.concatenate(columns, axis=1)
@@ -320,8 +281,9 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
         membership[row : row + block.shape[0], column : column + block.shape[1]] = block
         row, column = row + block.shape[0], column + block.shape[1]
     if Y.shape[1] == 0:
-        # So that a task without a single target that can be fitted has arrays of the right shape too.
+        # A task without a single target that can be fitted has arrays of the right shape too, but searches nothing.
         Y, membership = np.zeros((len(Y), 1), np.float32), np.zeros((len(membership), 1), np.float32)
+        task = replace(task, options=replace(task.options, alphas=(1.0,), n_candidates=1, refine=0))
     inputs = TaskInputs(
         task=task,
         Ks=StoredKernels(store, task.kernels, rows=task.kept_rows, layout=task.layout),
@@ -334,41 +296,6 @@ def load_inputs(store: Store, task: EncodingTask, folds: tuple[Fold, ...]) -> tu
         progress=task_progress(),
     )
     return inputs, np.concatenate(reasons)
-
-
-def _read_part(
-    store: Store, part: TaskPart, task: EncodingTask, folds: Sequence[Fold]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a part's BOLD, runs stacked without the rows left out, and why each of its targets is fitted or not."""
-    layout = task.layout
-    columns = slice(part.start, part.stop)
-    Y = np.empty((layout.n_rows, part.n_targets), np.float32)
-    is_finite = np.ones(part.n_targets, bool)
-    for node, rows in zip(part.bold, layout.slices, strict=True):
-        values = store.read(node, "values", columns=columns)
-        if "kept" in store.info(node).arrays:
-            values = values[store.read(node, "kept").astype(bool)]
-        Y[rows] = values
-        is_finite &= store.read(node, "valid", rows=columns).astype(bool) & np.isfinite(Y[rows]).all(axis=0)
-    varies = np.ones(part.n_targets, bool)
-    for fold in folds:
-        varies &= np.ptp(Y[fold.test], axis=0) > 0  # where nothing varies there is nothing to explain
-    reason = np.where(is_finite, np.where(varies, 0, 2), 1).astype(np.uint8)
-    if part.rois:
-        names = list(store.info(part.targets).attributes["roi_names"])
-        chosen = [names.index(roi) for roi in part.rois]
-        is_inside = store.read(part.targets, "membership", rows=chosen, columns=columns).astype(bool).any(axis=0)
-        reason[~is_inside] = 3
-    return Y, reason
-
-
-def _regions_of(store: Store, part: TaskPart) -> np.ndarray:
-    """Return which of a part's targets lie in its ROIs and then its streams, float32 (n_regions, n_targets)."""
-    membership = store.read(part.targets, "membership", columns=slice(part.start, part.stop)).astype(bool)
-    attributes = store.info(part.targets).attributes
-    names = list(attributes["roi_names"])
-    streams = [membership[[names.index(roi) for roi in rois]].any(axis=0) for rois in attributes["streams"].values()]
-    return np.concatenate([membership, np.array(streams).reshape(len(streams), -1)]).astype(np.float32)
 
 
 def _n_threads(task: EncodingTask, n_rows: int, n_targets: int) -> int:

@@ -147,6 +147,6 @@ for _row in (
     ),
     NodeType("rsa-audit", "audits/{name}/{dataset}"),
     NodeType("truth", "truth/{dataset}"),
-    NodeType("work", "work/{digest16}", {"reason": _TARGETS, "at_edge": _TARGETS}, ("reason", "at_edge")),
+    NodeType("work", "work/{digest16}", {"reason": _TARGETS, "at_edge": ("fitted",)}, ("reason", "at_edge")),
 ):
     NODE_TYPES.add(_row.name, _row)
