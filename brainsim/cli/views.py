@@ -17,6 +17,9 @@ from brainsim.core.resources import format_bytes
 # Rows of a table of results that a terminal is shown; --json and the store hold all.
 MAX_ROWS = 60
 
+# Shared parts of a stream that are shown: nine families have hundreds.
+N_SHARED = 2
+
 # What the rows of a partition tell of each family.
 QUANTITIES = {
     "unique": "Unique R² of each family: R² of all families minus R² of all but this one",
@@ -147,8 +150,18 @@ def show_partition(summary: Any) -> RenderableType:
         *_dry_run(summary),
         make_lines(lines),
         *_result_table(_with_intervals(summary.rows), columns, QUANTITIES.get(quantity, quantity)),
+        *_result_table(_shared(summary.shared), columns, "Largest shared parts: what these families and no other have"),
         *_result_table(_with_intervals(summary.joint), columns, "R² of all families together"),
     )
+
+
+def _shared(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the largest parts of each stream that are shared, with their families in one word."""
+    rows: list[dict[str, Any]] = []
+    for stream in dict.fromkeys(part["stream"] for part in parts):
+        of_stream = [part for part in parts if part["stream"] == stream][:N_SHARED]
+        rows += [{**part, "family": " & ".join(part["families"])} for part in of_stream]
+    return _with_intervals(rows)
 
 
 def _dry_run(summary: Any) -> list[RenderableType]:
@@ -158,7 +171,15 @@ def _dry_run(summary: Any) -> list[RenderableType]:
 
 
 def _tell_search(summary: Any) -> str:
-    return f"{summary.n_candidates:,} candidates x {summary.n_alphas} alphas, {summary.n_folds} folds"
+    if not summary.n_candidates:
+        return f"descent in the bands' weights, {summary.n_folds} folds"
+    told = [f"{summary.n_candidates:,} candidates x {summary.n_alphas} alphas, {summary.n_folds} folds"]
+    found = summary.search
+    if found.get("n_float64"):
+        told.append(f"{found['n_float64']:,} of {found['n_factored']:,} factorisations in float64")
+    if found.get("gain") is not None:
+        told.append(f"refinement gained {found['gain']:.4f} R²")
+    return "; ".join(told)
 
 
 def _tell_nodes(summary: Any) -> str:

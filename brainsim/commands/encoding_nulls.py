@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +41,7 @@ def add_nulls(
     from brainsim.encoding.nulls import ChosenModels, Predictors, draw_shifts, score_nulls
 
     options, task = inputs.task.options, inputs.task
-    min_shift = max(1, ceil(options.null_shift_s / task.tr_s))
+    min_shift = options.null_shift_trs(task.tr_s)
     rows = draw_shifts(task.layout, n_nulls=options.n_nulls, min_shift=min_shift, seed=options.seed)
     models = ChosenModels(
         inputs.Ks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from math import ceil
 from typing import Any, TypedDict
 
 import numpy as np
@@ -18,7 +19,9 @@ DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-2, 5, 15))
 
 CV_KINDS = ("runs", "groups", "blocks")
 
-SOLVERS = ("loro", "himalaya-random-search", "himalaya-hyper-gradient")
+# The last of them draws no mixtures and has no grid of penalties.
+DESCENT = "himalaya-hyper-gradient"
+SOLVERS = ("loro", "himalaya-random-search", DESCENT)
 
 BACKENDS = ("auto", "torch", "torch_cuda", "numpy")
 
@@ -88,7 +91,7 @@ class EncodingOptions:
     solver : {"loro", "himalaya-random-search", "himalaya-hyper-gradient"}
         brainsim's exact one-factorisation solver, or one of himalaya's (slower; the references).
     backend : {"auto", "torch", "torch_cuda", "numpy"}
-        Backend of himalaya's solvers; by the device by default.
+        Backend of himalaya's solvers; by the device by default. Not with loro.
     alphas : sequence of float
         Ridge penalties to try, in units of the kernels' mean diagonal; half-decades from 0.01 to 100,000 by default.
     n_candidates : int
@@ -96,9 +99,9 @@ class EncodingOptions:
     concentration : sequence of float
         Dirichlet concentrations of the random mixtures within families, used in turn.
     refine : int
-        Rounds of further mixtures around the best ones.
+        Rounds of further mixtures around the best ones. With loro.
     n_nulls : int
-        Null data sets per target, for p and q values: runs of BOLD shifted circularly against the features.
+        Null data sets per target, for p and q values: runs of BOLD shifted circularly against the features. With loro.
     null_shift_s : float
         Least shift of a run in a null data set, beyond the BOLD's autocorrelation.
     subjects : sequence of str
@@ -117,8 +120,8 @@ class EncodingOptions:
     n_targets_batch : int
         Targets of one task.
     time_budget : str
-        Stop searching after this long with the best so far ("90s", "10m", "2h"); no limit by default. Layer curves and
-        nulls, where asked for, come after it.
+        Stop searching after this long with the best so far ("90s", "10m", "2h"); no limit by default. Tasks share it,
+        and score a mixture per subset at the least. Layer curves and nulls, where asked for, come after it. With loro.
     seed : int
         Seed of the random mixtures and shifts.
     """
@@ -160,6 +163,10 @@ class EncodingOptions:
     def budget_s(self) -> float | None:
         """The time budget in seconds."""
         return None if self.time_budget is None else read_seconds("--time-budget", self.time_budget)
+
+    def null_shift_trs(self, tr_s: float) -> int:
+        """Return the least shift of a null data set in TRs."""
+        return max(1, ceil(self.null_shift_s / tr_s))
 
     @property
     def himalaya_backend(self) -> str:
@@ -241,6 +248,10 @@ def _check(options: EncodingOptions) -> None:
     check_count("--n-workers", options.n_workers, at_least=0)
     check_count("--nulls", options.n_nulls, at_least=0)
     check_number("--null-shift-s", options.null_shift_s, above=0, unit="s")
+    if not options.concentration:
+        raise InvalidValueError(
+            "--concentration is empty; it must be numbers above 0.", hint="leave it out for 0.1 and 1 in turn"
+        )
     for level in options.concentration:
         check_number("--concentration", level, above=0)
     _check_alphas(options.grid)
@@ -249,10 +260,29 @@ def _check(options: EncodingOptions) -> None:
             "the list of models is empty; it must name at least one.",
             hint="leave it out to take all that the store holds",
         )
+    _check_folding(options)
     if options.solver != "loro":
         _check_himalaya(options)
+    elif options.backend != "auto":
+        raise InvalidValueError(
+            f"--backend is {options.backend}, and goes with himalaya's solvers; --solver is loro.",
+            hint="--device says where loro computes",
+        )
     if options.budget_s is not None:
         check_number("--time-budget", options.budget_s, above=0, unit="s")
+
+
+def _check_folding(options: EncodingOptions) -> None:
+    """Refuse what another way of cross-validation would need, rather than leave it out."""
+    default = EncodingOptions()
+    for flag, field, cv in (
+        ("--folds", "n_folds", "groups"),
+        ("--blocks", "n_blocks", "blocks"),
+        ("--gap", "gap", "blocks"),
+    ):
+        given = getattr(options, field)
+        if options.cv != cv and given != getattr(default, field):
+            raise InvalidValueError(f"{flag} is {given}, and goes with --cv {cv}; --cv is {options.cv}.")
 
 
 def _check_himalaya(options: EncodingOptions) -> None:
@@ -266,6 +296,11 @@ def _check_himalaya(options: EncodingOptions) -> None:
     for flag, is_asked in asked.items():
         if is_asked:
             raise InvalidValueError(f"{flag} goes with --solver loro; --solver is {options.solver}.")
+    if options.solver == DESCENT and (options.n_candidates or options.concentration != EncodingOptions().concentration):
+        flag = "--n-candidates" if options.n_candidates else "--concentration"
+        raise InvalidValueError(f"{flag} goes with a search; --solver {DESCENT} descends, and draws no mixtures.")
+    if options.himalaya_backend == "torch_cuda" and options.cluster in ("threads", "local"):
+        resolve_device("cuda")
 
 
 def _check_alphas(alphas: Sequence[float]) -> None:

@@ -140,6 +140,7 @@ def plan_encoding(
         if options.hrf == FIR:
             _check_delays(options.delays or (), group)
         _check_betas(options, group)
+        _check_nulls(options, group)
     plan = EncodingPlan(
         dataset=dataset,
         options=options,
@@ -181,6 +182,13 @@ def _check_betas(options: EncodingOptions, group: SubjectGroup) -> None:
             f"{given}; rows of {told[0]} are stimuli (betas), and come no later than what was shown.",
             hint="--delays 0 --cv blocks",
         )
+
+
+def _check_nulls(options: EncodingOptions, group: SubjectGroup) -> None:
+    if options.n_nulls:
+        from brainsim.encoding.nulls import check_shift
+
+        check_shift(group.fit_layout, options.null_shift_trs(group.timing[0].grid.tr_s))
 
 
 def _check_rois(plan: EncodingPlan) -> None:

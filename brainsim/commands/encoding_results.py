@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_shared
-from brainsim.commands.encoding_plan import EncodingPlan, make_folds
-from brainsim.commands.encoding_targets import REASONS, has_column, nothing_fitted
+from brainsim.commands.encoding_data import Subject, SubjectGroup
+from brainsim.commands.encoding_plan import EncodingPlan
+from brainsim.commands.encoding_targets import has_column, nothing_fitted
 from brainsim.commands.encoding_tasks import EncodingTask
+from brainsim.commands.encoding_told import describe_result
 
 if TYPE_CHECKING:
     from brainsim.store import Store
-
-# Above this share of targets at an edge of the alpha grid a user must be told.
-EDGE_WARNING_SHARE = 0.05
 
 # Rows of a result that are in memory at once.
 BLOCK_BYTES = 32 * 2**20
@@ -101,7 +99,7 @@ def assemble(
     small |= _normalised(store, subject, parts, kind)
     specs |= {name: ArraySpec(array.shape, str(array.dtype)) for name, array in small.items()}
     told = {
-        **_told(plan, group, subject, reasons, at_edge, logs),
+        **describe_result(plan, group, subject, reasons, at_edge, logs),
         **attributes,
         **_region_rows(subject, small, attributes),
     }
@@ -198,83 +196,3 @@ def _region_rows(subject: Subject, small: Mapping[str, np.ndarray], told: Mappin
     from brainsim.commands.encoding_regions import roi_rows
 
     return {"roi_rows": roi_rows(list(subject.targets.attributes["roi_names"]), small, told)}
-
-
-def _told(
-    plan: EncodingPlan,
-    group: SubjectGroup,
-    subject: Subject,
-    reasons: np.ndarray,
-    at_edge: np.ndarray,
-    logs: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Return what a result tells of one subject beside its arrays."""
-    counts = {REASONS[code]: int((reasons == code).sum()) for code in range(1, len(REASONS)) if (reasons == code).any()}
-    searches = [log["log"] for log in logs if log["n_fitted"]]
-    failed = sorted({candidate for search in searches for candidate in search["failed"]})
-    n_done = min(search["n_candidates_done"] for search in searches)
-    n_candidates = searches[0]["n_candidates"]
-    summary = {
-        "edge_share": float(np.nanmean(at_edge[reasons == 0])),
-        "n_fitted": int((reasons == 0).sum()),
-        "n_masked": int((reasons != 0).sum()),
-        "masked": counts,
-        "n_factored": sum(search["n_factored"] for search in searches),
-        "n_float64": sum(search["n_float64"] for search in searches),
-        "n_failed": len(failed),
-    }
-    told: dict[str, Any] = {
-        "bands": [band.name for band in plan.bands],
-        "band_families": [band.family for band in plan.bands],
-        "folds": [fold.name for fold in make_folds(plan.options, group.fit_layout)],
-        "runs": [[name, n_trs] for name, n_trs in zip(group.fit_layout.names, group.fit_layout.n_trs, strict=True)],
-        "alphas": list(plan.options.grid),
-        "roi_names": subject.targets.attributes["roi_names"],
-        "streams": subject.targets.attributes["streams"],
-        "summary": summary,
-        "sources": plan.sources(group, subject),
-    }
-    if n_done < n_candidates:
-        told["stopped"] = {"n_candidates_done": n_done, "n_candidates": n_candidates}
-    for name in ("gain", "nulls"):
-        found = [log["notes"][name] for log in logs if name in log["notes"]]
-        if found:
-            told[name] = found[0] if len(found) == 1 else _mean_note(found)
-    told["warnings"] = [*tell_shared(group), *_warnings(plan, summary, len(reasons), told.get("stopped"))]
-    return told
-
-
-def _mean_note(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the mean of numbers that tasks noted; what is the same in all stays."""
-    first = notes[0]
-    return {
-        key: float(np.mean([note[key] for note in notes])) if isinstance(value, float) else value
-        for key, value in first.items()
-    }
-
-
-def _warnings(
-    plan: EncodingPlan, summary: Mapping[str, Any], n_targets: int, stopped: Mapping[str, int] | None
-) -> list[str]:
-    """Return the sentences that a user must see with a result."""
-    warnings = []
-    if summary["edge_share"] > EDGE_WARNING_SHARE:
-        warnings.append(
-            f"{summary['edge_share']:.0%} of the targets chose an alpha at an edge of the grid; widen it with --alphas."
-        )
-    unasked = {reason: n for reason, n in summary["masked"].items() if reason != REASONS[3]}
-    if unasked:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in unasked.items())
-        warnings.append(f"{sum(unasked.values()):,} of {n_targets:,} targets were masked: {reasons}.")
-    if summary["n_failed"]:
-        warnings.append(
-            f"{summary['n_failed']} candidates could not be factorised even in float64 at some alpha, and took no part."
-        )
-    if stopped:
-        warnings.append(
-            f"the time budget ended the search after {stopped['n_candidates_done']:,} of "
-            f"{stopped['n_candidates']:,} candidates; scores are those of the best so far."
-        )
-    if not plan.options.nested:
-        warnings.append("hyperparameters were chosen by the test score itself (--no-nested): scores are too good.")
-    return warnings

@@ -133,10 +133,16 @@ def search_pool(
         progress=inputs.progress,
         label=label,
     )
+    notes: dict[str, Any] = {}
     if search.time_budget_s is not None:
-        search = replace(search, time_budget_s=max(search.time_budget_s - (time.monotonic() - started), 0))
-    if not options.refine or log.is_stopped:
-        return Found(inputs, pool, bests, log)
+        took_s = time.monotonic() - started
+        if took_s > search.time_budget_s and log.n_candidates_done <= search.n_least:
+            notes["overrun"] = {"n_least": search.n_least, "budget_s": search.time_budget_s, "took_s": took_s}
+        search = replace(search, time_budget_s=max(search.time_budget_s - took_s, 0))
+    if not options.refine:
+        return Found(inputs, pool, bests, log, notes)
+    if log.is_stopped:
+        return Found(inputs, pool, bests, log, {**notes, "unrefined": {"rounds": 0, "asked": options.refine}})
     refined = refine(
         inputs.Ks,
         inputs.Y,
@@ -153,7 +159,10 @@ def search_pool(
         progress=inputs.progress,
     )
     log.add(refined.log)
-    return Found(inputs, refined.pool, refined.bests, log, {"gain": asdict(refined.gain)})
+    budget_s = inputs.task.budget_s
+    if refined.gain.rounds < options.refine and budget_s is not None and time.monotonic() - started > budget_s:
+        notes["unrefined"] = {"rounds": refined.gain.rounds, "asked": options.refine}
+    return Found(inputs, refined.pool, refined.bests, log, {**notes, "gain": asdict(refined.gain)})
 
 
 def split_bands(
@@ -179,9 +188,12 @@ def split_bands(
 
 
 def edge_shares(best: SupportBest, n_alphas: int) -> np.ndarray:
-    """Return each target's share of folds whose alpha sits at an edge of the grid although it is explained."""
+    """Return each target's share of folds whose alpha sits at an edge of the grid although it is explained.
+
+    NaN where the grid is all edges.
+    """
     if n_alphas < 3:
-        return np.zeros(best.alpha.shape[1])
+        return np.full(best.alpha.shape[1], np.nan)
     low = best.alpha == 0
     high = (best.alpha == n_alphas - 1) & (best.inner > EXPLAINED_R2)
     shares: np.ndarray = (low | high).double().mean(dim=0).cpu().numpy()

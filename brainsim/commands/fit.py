@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, read_options
+from brainsim.commands.encoding_options import DESCENT, EncodingOptions, EncodingWords, read_options
 from brainsim.commands.encoding_plan import FIT_CANDIDATES, describe_layers, open_for_results, plan_encoding
 from brainsim.commands.encoding_run import Analysis, write_missing
+from brainsim.commands.encoding_told import tell_searches
 from brainsim.commands.fit_kept import check_kept_size, read_kept
 from brainsim.commands.fit_streams import summarise_fits
 from brainsim.commands.words import takes_words
@@ -29,9 +30,11 @@ class FitSummary:
     subjects, bands, families : tuple of str
         What was fitted.
     n_layers, n_candidates, n_alphas, n_folds : int
-        Size of the search.
+        Size of the search; no candidates where himalaya descends.
     streams : tuple of dict
         Per subject and stream: mean R2 and r, medians, share of targets with r above 0.2, number of targets.
+    search : dict
+        What happened in it: n_factored, n_float64, edge_share, gain (`encoding_told.tell_searches`).
     n_nodes_written, n_nodes_reused : int
         Result nodes made now, and found complete.
     warnings : tuple of str
@@ -51,6 +54,7 @@ class FitSummary:
     n_alphas: int
     n_folds: int
     streams: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
     n_nodes_written: int
     n_nodes_reused: int
     warnings: tuple[str, ...]
@@ -115,7 +119,7 @@ def fit(
     check_node_name(name, what="the fit's name")
     options = read_options(words, verb="fit")
     kept = read_kept(keep, options)
-    if not options.n_candidates:
+    if not options.n_candidates and options.solver != DESCENT:
         options = replace(options, n_candidates=FIT_CANDIDATES)
     opened = open_for_results(store, dry_run=dry_run)
     plan = plan_encoding(opened, dataset, options)
@@ -139,10 +143,11 @@ def fit(
         bands=tuple(band.name for band in plan.bands),
         families=plan.families,
         n_layers=len(plan.layers),
-        n_candidates=_pool_size(len(plan.bands), options),
+        n_candidates=0 if options.solver == DESCENT else _pool_size(len(plan.bands), options),
         n_alphas=len(options.grid),
         n_folds=plan.n_folds,
         streams=tuple(rows),
+        search={} if dry_run else tell_searches(opened, list(analysis.paths.values())),
         n_nodes_written=done.n_written,
         n_nodes_reused=done.n_reused,
         warnings=tuple(warnings),

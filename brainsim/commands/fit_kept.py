@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from brainsim.commands.encoding_options import DESCENT
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError, StoreError
 from brainsim.core.resources import disk_free_bytes, format_bytes, memory_free_bytes
@@ -31,7 +32,7 @@ def read_kept(keep: Sequence[str], options: EncodingOptions) -> tuple[str, ...]:
     words = (keep,) if isinstance(keep, str) else tuple(keep)
     for word in words:
         check_choice("--keep", word, list(KEEPABLE))
-    if words and options.solver == "himalaya-hyper-gradient":
+    if words and options.solver == DESCENT:
         raise InvalidValueError(f"--keep is {','.join(words)}; --solver {options.solver} keeps scores alone.")
     return tuple(word for word in KEEPABLE if word in words)
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsim.commands.encoding_nulls import add_nulls
+from brainsim.commands.encoding_options import DESCENT
 from brainsim.commands.encoding_search import edge_shares, search_pool, split_bands
 from brainsim.commands.encoding_tasks import TaskInputs, TaskNumbers, sum_regions
 
 if TYPE_CHECKING:
+    from brainsim.encoding.best import SearchLog
     from brainsim.encoding.candidates import CandidatePool
     from brainsim.encoding.chosen import KeptModels
 
@@ -20,7 +22,7 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
     import torch
 
     options = inputs.task.options
-    if options.solver == "himalaya-hyper-gradient":
+    if options.solver == DESCENT:
         numbers = _hyper_gradient(inputs)
     else:
         found = search_pool(inputs, fit_pool(inputs), band_groups=[0] * len(inputs.Ks), masks=[1], label="fit")
@@ -46,7 +48,9 @@ def compute_fit(inputs: TaskInputs) -> TaskNumbers:
         add_nulls(found, inputs, numbers)
     numbers.sums["r2_folds"] = sum_regions(numbers.values["r2_folds"], inputs.regions)
     if len(inputs.layer_Ks):
-        numbers.values["layer_r2"] = _layer_curves(inputs)
+        numbers.values["layer_r2"], log = _layer_curves(inputs)
+        numbers.log.n_factored += log.n_factored
+        numbers.log.n_float64 += log.n_float64
     return numbers
 
 
@@ -83,7 +87,7 @@ def _hyper_gradient(inputs: TaskInputs) -> TaskNumbers:
         "weight": scores.weight,
     }
     is_scored = np.isfinite(values["r2"])
-    return TaskNumbers(values=values, at_edge=np.zeros(len(is_scored)), log=SearchLog(), is_scored=is_scored)
+    return TaskNumbers(values=values, at_edge=np.full(len(is_scored), np.nan), log=SearchLog(), is_scored=is_scored)
 
 
 def fit_pool(inputs: TaskInputs) -> CandidatePool:
@@ -99,15 +103,15 @@ def fit_pool(inputs: TaskInputs) -> CandidatePool:
     )
 
 
-def _layer_curves(inputs: TaskInputs) -> np.ndarray:
-    """Return the test R2 of each layer alone, (n_layers, n_fitted)."""
+def _layer_curves(inputs: TaskInputs) -> tuple[np.ndarray, SearchLog]:
+    """Return the test R2 of each layer alone, (n_layers, n_fitted), and what happened."""
     from brainsim.encoding.candidates import single_bands
     from brainsim.encoding.folds import index_folds
     from brainsim.encoding.search import SearchOptions, search_supports
 
     options = inputs.task.options
     pool = single_bands(len(inputs.layer_Ks))
-    bests, _ = search_supports(
+    bests, log = search_supports(
         inputs.layer_Ks,
         inputs.Y,
         pool=pool,
@@ -118,4 +122,4 @@ def _layer_curves(inputs: TaskInputs) -> np.ndarray:
         progress=inputs.progress,
         label="layer curves",
     )
-    return np.stack([bests[support].r2.mean(dim=0).cpu().numpy() for support in pool.supports.tolist()])
+    return np.stack([bests[support].r2.mean(dim=0).cpu().numpy() for support in pool.supports.tolist()]), log

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, read_options
+from brainsim.commands.encoding_options import DESCENT, EncodingOptions, EncodingWords, read_options
 from brainsim.commands.encoding_plan import EncodingPlan, open_for_results, plan_encoding, result_is_done
 from brainsim.commands.encoding_run import Analysis, result_keys, write_missing
+from brainsim.commands.encoding_told import tell_searches
 from brainsim.commands.words import takes_words
 from brainsim.core.checks import check_choice, check_node_name, check_number
 from brainsim.core.errors import InvalidValueError
@@ -18,6 +19,9 @@ from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from brainsim.variance.lattice import SubsetPlan
+
+# What a family must show to enter a target's model, as a z value.
+DEFAULT_ENTRY_Z = 2.0
 
 # What each method tells of a family, and what it needs of the subsets.
 METHODS = {"commonality": "unique", "shapley": "shapley", "product-measure": "product"}
@@ -40,8 +44,12 @@ class PartitionSummary:
     rows : tuple of dict
         Per stream and family: the part that the method asks for (mean over subjects of the mean over targets), its
         interval, counts.
+    shared : tuple of dict
+        With commonality, per stream and set of two or more families: what they share and no other has, largest first.
     joint : tuple of dict
         Per stream: R2 of all families together.
+    search : dict
+        What happened in it: n_factored, n_float64, edge_share, gain (`encoding_told.tell_searches`).
     n_nodes_written, n_nodes_reused : int
         Result nodes made now, and found complete.
     warnings : tuple of str
@@ -61,7 +69,9 @@ class PartitionSummary:
     n_folds: int
     method: str
     rows: tuple[dict[str, Any], ...]
+    shared: tuple[dict[str, Any], ...]
     joint: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
     n_nodes_written: int
     n_nodes_reused: int
     warnings: tuple[str, ...]
@@ -77,7 +87,7 @@ def partition(
     families: Mapping[str, Sequence[str]] | None = None,
     method: str = "commonality",
     subsets: str = "all",
-    entry_z: float = 2.0,
+    entry_z: float | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -104,10 +114,11 @@ def partition(
         score (not unique: correlated families divide what they share). All that the subsets allow is stored.
     subsets : str
         Subsets of families to score: all, leave-one-out, singles, or max-order=K (parts shared by at most K families).
-    entry_z : float
+    entry_z : float, optional
         What a family must show to enter a target's model, as a z value: each family in it must raise the validation R2
-        by z^2 (1 - R2) / n_TRs, the rise of one useless regressor at that z. At 0 any rise will do, and useless
-        families come out slightly below zero, since what was chosen by chance does worse on the test run.
+        by z^2 (1 - R2) / n_TRs, the rise of one useless regressor at that z; 2 by default. At 0 any rise will do, and
+        useless families come out slightly below zero, since what was chosen by chance does worse on the test run:
+        himalaya's random search knows no such price, and has 0.
     words : EncodingWords
         Options shared with `fit`; see `EncodingOptions`.
     dry_run : bool
@@ -135,14 +146,14 @@ def partition(
 
     started = time.monotonic()
     check_node_name(name, what="the partition's name")
-    check_number("--entry-z", entry_z, at_least=0, at_most=10)
     check_choice("--method", method, list(METHODS))
     options = read_options(words, verb="partition")
-    if options.solver == "himalaya-hyper-gradient":
+    if options.solver == DESCENT:
         raise InvalidValueError(
-            "--solver himalaya-hyper-gradient finds its weights anew for every subset and target; a partition needs "
+            f"--solver {DESCENT} finds its weights anew for every subset and target; a partition needs "
             "mixtures that compete: loro or himalaya-random-search."
         )
+    entry_z = _read_entry_z(entry_z, options.solver)
     opened = open_for_results(store, dry_run=dry_run)
     plan = plan_encoding(opened, dataset, options, families=families)
     if len(plan.families) < 2:
@@ -185,12 +196,24 @@ def partition(
         n_folds=plan.n_folds,
         method=method,
         rows=tuple(row for row in attributes["rows"] if row["quantity"] == wanted),
+        shared=_shared_parts(attributes.get("parts", ())) if method == "commonality" else (),
         joint=tuple(attributes["joint"]),
+        search={} if dry_run else tell_searches(opened, list(analysis.paths.values())),
         n_nodes_written=done.n_written,
         n_nodes_reused=done.n_reused,
         warnings=tuple(attributes["warnings"]),
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _read_entry_z(entry_z: float | None, solver: str) -> float:
+    """Return the z value of entering families, checked; the default where none is given."""
+    if solver == "loro":
+        entry_z = DEFAULT_ENTRY_Z if entry_z is None else entry_z
+    elif entry_z:
+        raise InvalidValueError(f"--entry-z is {entry_z:g}, and goes with --solver loro; --solver is {solver}.")
+    check_number("--entry-z", entry_z or 0.0, at_least=0, at_most=10)
+    return float(entry_z or 0.0)
 
 
 def _plan_subsets(plan: EncodingPlan, subsets: str, method: str) -> SubsetPlan:
@@ -219,6 +242,13 @@ def _with_pool(plan: EncodingPlan, lattice: SubsetPlan) -> tuple[EncodingPlan, i
         subsets=None if lattice.is_complete else lattice.masks,
     )
     return replace(plan, options=replace(options, n_candidates=n_candidates)), pool.n_candidates
+
+
+def _shared_parts(parts: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return the parts of several families, stream by stream, largest first."""
+    streams = list(dict.fromkeys(part["stream"] for part in parts))
+    shared = [dict(part) for part in parts if len(part["families"]) > 1]
+    return tuple(sorted(shared, key=lambda part: (streams.index(part["stream"]), -(part["mean"] or 0))))
 
 
 def _models_of(plan: EncodingPlan, family: str) -> list[str]:

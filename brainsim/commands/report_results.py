@@ -237,7 +237,7 @@ class ResultReader:
         shares = [note.edge_share for note in notes if math.isfinite(note.edge_share)]
         share = float(np.mean(shares)) if shares else 0.0
         if share > EDGE_SHARE_LIMIT and not any("grid" in w for info in nodes for w in _texts(info)):
-            self._warn(f"{100 * share:.1f} % of targets chose a penalty at an end of the alpha grid; widen it.", where)
+            self._warn(f"{100 * share:.1f} % of choices are a penalty at an end of the alpha grid; widen it.", where)
         return notes
 
     # -- nodes -----------------------------------------------------------------------------------------------------

@@ -61,9 +61,14 @@ def best_of_subsets(
     Raises
     ------
     InvalidValueError
-        No candidate lies inside some subset.
+        No candidate lies inside some subset, or there are more supports than can be numbered.
     """
     supports = sorted(bests)
+    if len(supports) > _LAST + 1:
+        raise InvalidValueError(
+            f"{len(supports):,} different supports compete; at most {_LAST + 1:,} can.",
+            hint="fewer --n-candidates, or merge families with --family NAME=GLOB,GLOB",
+        )
     for mask in masks:
         if not any(support & mask == support for support in supports):
             raise InvalidValueError(f"no candidate lies inside subset {mask:b}.")

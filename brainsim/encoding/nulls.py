@@ -65,6 +65,23 @@ class ChosenModels:
     n_workers: int = 1
 
 
+def check_shift(layout: RunLayout, min_shift: int) -> None:
+    """Refuse a least shift, in rows (TRs) in either direction, that some run is too short for.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    check_count("the least shift", min_shift)
+    shortest = min(layout.n_trs)
+    if 2 * min_shift > shortest - 1:
+        raise InvalidValueError(
+            f"the least shift is {min_shift} TRs in either direction, which leaves none: the shortest run has "
+            f"{shortest} TRs.",
+            hint="--null-shift-s with fewer seconds",
+        )
+
+
 def draw_shifts(layout: RunLayout, *, n_nulls: int, min_shift: int, seed: int = 0) -> np.ndarray:
     """Draw the rows that null data sets take their BOLD from.
 
@@ -86,14 +103,7 @@ def draw_shifts(layout: RunLayout, *, n_nulls: int, min_shift: int, seed: int = 
         Row i of null data set j is row ``[j, i]`` of the BOLD.
     """
     check_count("--nulls", n_nulls)
-    check_count("the least shift", min_shift)
-    shortest = min(layout.n_trs)
-    if 2 * min_shift > shortest - 1:
-        raise InvalidValueError(
-            f"the least shift is {min_shift} TRs in either direction, which leaves none: the shortest run has "
-            f"{shortest} TRs.",
-            hint="--null-shift-s with fewer seconds",
-        )
+    check_shift(layout, min_shift)
     rng = named_rng(seed, "nulls", *map(str, layout.n_trs))
     rows = np.empty((n_nulls, layout.n_rows), np.int64)
     for start, n in zip(layout.starts, layout.n_trs, strict=True):

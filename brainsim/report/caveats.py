@@ -12,7 +12,7 @@ from brainsim.report.reduce import FDR_LEVEL
 from brainsim.report.tables import format_cell
 from brainsim.report.words import count, join_words
 
-EDGE_SHARE_LIMIT = 0.05  # above this share of targets at an end of the alpha grid, the grid was too narrow
+EDGE_SHARE_LIMIT = 0.05  # above this share of choices at an end of the alpha grid, the grid was too narrow
 GAIN = ("inner_before", "inner_after", "r2_before", "r2_after")
 
 WHY_MASKED = {
@@ -71,7 +71,7 @@ def _tell_edges(searches: Sequence[SearchNote], options: Options) -> str:
         return ""
     mean, most = _percent(float(np.mean(shares))), _percent(max(shares))
     worst = f" (in one subject {most})" if mean != most else ""
-    text = f"{mean} of targets chose a penalty at an end of the alpha grid{worst}"
+    text = f"{mean} of the choices (targets x test folds) are a penalty at an end of the alpha grid{worst}"
     if max(shares) > EDGE_SHARE_LIMIT:
         return f"{text}: the grid is too narrow, and R² too low there. Widen it with --alphas."
     return f"{text}: the grid is wide enough."
@@ -106,8 +106,8 @@ def _tell_float64(searches: Sequence[SearchNote]) -> str:
     if not n:
         return ""
     return (
-        f"{n:,} of {n_all:,} factorisations ({_percent(n / max(n_all, 1))}) were ill-conditioned in float32 and were "
-        "repeated in float64; no score rests on a failed one."
+        f"{n:,} of {n_all:,} factorisations ({_percent(n / max(n_all, 1))}) were done in float64, since float32 "
+        "would have lost digits or failed; no score rests on a failed one."
     )
 
 

@@ -33,7 +33,7 @@ class SearchNote:
     masked : mapping of reason to int
         Why targets have none.
     edge_share : float
-        Share of targets whose alpha lies at an end of the grid; NaN where unknown.
+        Share of choices (targets x test folds) at an end of the grid of alphas; NaN where unknown.
     n_candidates : int
         Candidates that there were; 0 where unknown.
     n_factored, n_float64, n_failed : int

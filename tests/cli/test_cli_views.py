@@ -42,6 +42,11 @@ PARTITION = PartitionSummary(
         for s, f in product(("early", "dorsal"), range(9))
     ),
     joint=(row("early", p=0.001), row("dorsal", low=None, high=None)),
+    shared=tuple(
+        row(s, families=[f"family-{a}", f"family-{b}"])
+        for s, a, b in product(("early", "dorsal"), range(3), range(3, 6))
+    ),
+    search={"n_factored": 700, "n_float64": 12, "edge_share": 0.01, "gain": 0.00042},
     n_nodes_written=1,
     n_nodes_reused=0,
     warnings=("told on stderr",),
@@ -60,6 +65,7 @@ FIT = FitSummary(
     n_alphas=15,
     n_folds=8,
     streams=({"subject": "sub-01", "stream": "early", "n_targets": 10, "mean_r2": 0.1, "share_q_below_0.05": 0.5},),
+    search={"n_factored": 700, "n_float64": 0, "edge_share": 0.01, "gain": None},
     n_nodes_written=1,
     n_nodes_reused=2,
     warnings=(),
@@ -70,7 +76,10 @@ FIT = FitSummary(
 def test_a_partition_of_511_subsets_fits_on_a_screen_and_shows_p() -> None:
     text = printed("partition", PARTITION)
     assert "511 of 511" in text
-    assert "1,200 candidates x 15 alphas, 8 folds" in text
+    assert "1,200 candidates x 15 alphas, 8 folds; 12 of 700 factorisations in float64" in text
+    assert "refinement gained 0.0004 R²" in text
+    assert "family-0 & family-4" in text
+    assert "family-1 & family-3" not in text  # two of each stream
     assert "R² of all families minus R² of all but this one" in text
     lines = [line.split() for line in text.splitlines() if "family-3" in line]
     assert ["early", "family-3", "0.123", "[0.100,", "0.200]", "0.001", "4", "99"] in lines

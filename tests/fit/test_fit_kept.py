@@ -86,7 +86,7 @@ def test_what_cannot_be_kept_is_refused_before_any_work(
     with pytest.raises(InvalidValueError, match="--keep is 'prediction'; did you mean"):
         fit("a", store=path, keep=("prediction",), **FEW)
     with pytest.raises(InvalidValueError, match="keeps scores alone"):
-        fit("a", store=path, keep=("weights",), solver="himalaya-hyper-gradient", **FEW)
+        fit("a", store=path, keep=("weights",), solver="himalaya-hyper-gradient", **{**FEW, "n_candidates": 0})
     monkeypatch.setattr("brainsim.commands.fit_kept.memory_free_bytes", lambda: 20_000)
     with pytest.raises(InvalidValueError, match="of a task's memory") as refused:
         fit("a", store=path, keep=("weights",), **FEW)

@@ -134,6 +134,12 @@ def test_time_that_runs_out_is_told_in_the_result(store: Path) -> None:
     assert attributes["stopped"]["n_candidates_done"] < attributes["stopped"]["n_candidates"] == 200
     assert any("time budget ended the search" in warning for warning in done.warnings)
     assert np.isfinite(arrays_of(store, "partitions/a/tiny/sub-02")["parts"]).all()
+    # One mixture for each of 7 subsets is the least, however long it takes; then there is no time to refine.
+    assert attributes["overrun"]["n_least"] == 7
+    assert any("so that at least 7 are scored" in warning for warning in done.warnings)
+    refined = partition("b", store=store, **{**FEW, "n_candidates": 7}, time_budget="0.001s", refine=2)
+    assert any("0 of 2 rounds of refinement" in warning for warning in refined.warnings)
+    assert refined.search["gain"] is None
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,8 @@ def test_hyper_gradient_reaches_the_scores_of_the_search(store: Path, monkeypatc
     monkeypatch.setitem(search_with_hyper_gradient.__kwdefaults__, "max_iter", 15)
     options = {**FEW, "alphas": None, "layer_curves": False, "subjects": ("03",)}
     fit("search", store=store, **options)
-    fit("gradient", store=store, **options, solver="himalaya-hyper-gradient")
+    descent = {name: value for name, value in options.items() if name != "n_candidates"}
+    fit("gradient", store=store, **descent, solver="himalaya-hyper-gradient")
     search, gradient = (arrays_of(store, f"fits/{name}/tiny/sub-03") for name in ("search", "gradient"))
     assert float((gradient["r2"] - search["r2"]).mean()) > -0.02
     np.testing.assert_allclose(gradient["split_r2"].sum(axis=0), gradient["r2"], atol=1e-3)
@@ -217,7 +224,12 @@ def test_hyper_gradient_reaches_the_scores_of_the_search(store: Path, monkeypatc
         ({"cluster": "threads", "cluster_options": ("queue=short",)}, "queue"),
         ({"cv": "groups", "n_folds": 9}, "--folds"),
         ({"cv": "groups", "n_folds": 2}, "at least 3"),
+        ({"cv": "groups", "gap": 3}, "--gap"),
+        ({"n_folds": 5}, "--folds"),
+        ({"n_blocks": 8}, "--blocks"),
+        ({"concentration": ()}, "--concentration"),
         ({"backend": "jax"}, "--backend"),
+        ({"backend": "numpy"}, "--backend"),
         ({"solver": "himalaya-random-search", "n_nulls": 5}, "--nulls"),
         ({"solver": "himalaya-random-search", "nested": False}, "--no-nested"),
     ],
@@ -231,6 +243,30 @@ def test_impossible_options_are_one_sentence_and_leave_nothing(
     assert "\n" not in error.value.message
     assert not Store(made).nodes(f"{command.__name__}s")
     assert not Store(made).nodes("work")
+
+
+def test_nulls_that_runs_are_too_short_for_are_told_before_the_search(made: Path) -> None:
+    with pytest.raises(InvalidValueError, match="shortest run has 40 TRs"):
+        fit("a", store=made, **FEW, n_nulls=5, null_shift_s=60.0, dry_run=True)
+
+
+def test_himalayas_search_has_no_price_of_entering(store: Path) -> None:
+    with pytest.raises(InvalidValueError, match="--entry-z is 2"):
+        partition("a", store=store, **FEW, solver="himalaya-random-search", entry_z=2.0)
+    few = {**FEW, "alphas": (10.0, 100.0), "subjects": ("02",), "models": ("cnn", "mae")}
+    partition("peer", store=store, **few, solver="himalaya-random-search")
+    assert Store(store).info("partitions/peer/tiny/sub-02").attributes["options"]["entry_z"] == 0
+    partition("ours", store=store, **few)
+    assert Store(store).info("partitions/ours/tiny/sub-02").attributes["options"]["entry_z"] == 2
+
+
+@pytest.mark.parametrize("change", [{"n_candidates": 5}, {"concentration": (1.0,)}])
+def test_a_descent_draws_no_mixtures(made: Path, change: dict[str, Any]) -> None:
+    few = {name: value for name, value in FEW.items() if name != "n_candidates"}
+    with pytest.raises(InvalidValueError, match="draws no mixtures"):
+        fit("a", store=made, **{**few, **change}, solver="himalaya-hyper-gradient")
+    done = fit("a", store=made, **few, solver="himalaya-hyper-gradient", dry_run=True)
+    assert done.n_candidates == 0
 
 
 def test_hyper_gradient_and_unknown_subsets_are_no_partition(made: Path) -> None:

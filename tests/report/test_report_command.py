@@ -208,7 +208,7 @@ def test_what_is_missing_stale_or_unfinished_is_said_at_the_top(toy: Path, tmp_p
     assert "made from other subjects than there are now" in box
     assert "without intervals" in box
     assert "2 candidates could not be factorised" in box
-    assert "20.0 % of targets chose a penalty at an end" in box
+    assert "20.0 % of choices are a penalty at an end" in box
     assert "An unfinished result was left out. (fits/half/toy/sub-01)" in box
     assert summary.n_warnings == box.count("<li>")
     rows = read_table(tmp_path / "out" / "tables" / "both-unique-table.tsv")

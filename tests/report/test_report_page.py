@@ -450,7 +450,7 @@ def test_parts_up_to_some_order_are_not_said_to_sum_to_everything(tmp_path: Path
 def test_what_went_wrong_is_told_once_and_gravest_first() -> None:
     partition, _ = fake_complete_partition()
     told = list_caveats(replace(partition, options={**partition.options, "nested": False}))
-    starts = ["Single-level", "The search was stopped", "7.3 % of targets", "28 of 1,776", "Up to 1 candidate could",
+    starts = ["Single-level", "The search was stopped", "7.3 % of the choices", "28 of 1,776", "Up to 1 candidate",
               "48 of 16,800", "p values rest", "2 rounds"]  # fmt: skip
     assert [text[: len(start)] for text, start in zip(told, starts, strict=True)] == starts
     assert "by the time budget of 10 min in all 4 subjects, after 212 of 300 candidates" in told[1]
@@ -461,7 +461,8 @@ def test_a_search_in_which_nothing_went_wrong_tells_that_the_grid_was_wide_enoug
     searches = fake_searches(2, n_masked=0, masked={}, edge_share=0.01)
     fit = replace(fake_fit(n_subjects=2), searches=searches)
     assert list_caveats(fit) == (
-        "1.0 % of targets chose a penalty at an end of the alpha grid: the grid is wide enough.",
+        "1.0 % of the choices (targets x test folds) are a penalty at an end of the alpha grid: the grid is wide "
+        "enough.",
     )
 
 
