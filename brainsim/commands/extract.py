@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import InvalidValueError, StoreError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from brainsim.commands.extract_jobs import Job
+    from brainsim.store import Store
 
 
 @dataclass(frozen=True)
@@ -253,11 +254,12 @@ def extract(
     if box is None or dry_run:
         plan = tuple(sizing.describe_jobs(jobs, options))
         n_bytes = sum(row["bytes"] for row in plan if row["state"] == "write")
+        summary = _tell_room(summary, plan, box, progress)
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
     n_bytes = 0
     slow: tuple[str, ...] = ()
     sizes = sizing.describe_jobs(todo, options) if todo else []
-    sizing.check_room(sizes, box)
+    sizing.check_room(sizes, box, box.path)
     if todo and cluster == "threads":
         from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
         from brainsim.models.sketch import trim_sketches
@@ -284,6 +286,20 @@ def extract(
         progress.warn(warning)
     warnings = (*summary.warnings, *slow, *stale)
     return replace(summary, bytes=n_bytes, warnings=warnings, seconds=time.perf_counter() - begin_s)
+
+
+def _tell_room(
+    summary: ExtractSummary, plan: Sequence[dict[str, Any]], box: Store | None, progress: Progress
+) -> ExtractSummary:
+    """Warn where the disk cannot hold what a dry run plans."""
+    from brainsim.commands.extract_sizes import check_room
+
+    try:
+        check_room(plan, box, Path(summary.store).absolute())
+    except StoreError as error:
+        progress.warn(error.message)
+        return replace(summary, warnings=(*summary.warnings, error.message))
+    return summary
 
 
 def _as_tuple(words: str | Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from brainsim.commands.extract_jobs import Job
@@ -49,19 +50,29 @@ def describe_jobs(jobs: Sequence[Job], options: ExtractOptions) -> list[dict[str
     return rows
 
 
-def check_room(rows: Sequence[dict[str, Any]], store: Store) -> None:
+def check_room(rows: Sequence[dict[str, Any]], store: Store | None, path: Path) -> None:
     """Raise StoreError where the disk cannot hold what `describe_jobs` says will be written.
 
     What an interrupted run left is there already, and is gone on from or replaced.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `describe_jobs`.
+    store : Store, optional
+        None where it is still to be made.
+    path : Path
+        Where it lies, or will.
     """
     to_write = [row for row in rows if row["state"] == "write"]
     needed = sum(row["bytes"] for row in to_write)
-    there = [found.record.info for row in to_write for found in store.scan(row["node"]) if found.record is not None]
+    nodes = [] if store is None else [found for row in to_write for found in store.scan(row["node"])]
+    there = [found.record.info for found in nodes if found.record is not None]
     left = sum(info.nbytes for info in there if not info.complete)
-    needed, free = max(needed - left, 0), disk_free_bytes(store.path)
+    needed, free = max(needed - left, 0), disk_free_bytes(path)
     if needed > free:
         raise StoreError(
-            f"{format_bytes(needed)} of activations do not fit into the {format_bytes(free)} free at {store.path}.",
+            f"{format_bytes(needed)} of activations do not fit into the {format_bytes(free)} free at {path}.",
             hint="--layers, --pool mean, --sketch-error 0.1, --dtype float16 or a larger --step-s make less; --dry-run "
             "says how much",
         )

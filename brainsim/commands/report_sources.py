@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsim.core.errors import UnknownNameError
+from brainsim.core.ordering import natural_order
 from brainsim.core.registry import unknown_name
-from brainsim.datasets.runs import natural_order
 from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
 from brainsim.store import NodeInfo, Store

@@ -81,7 +81,8 @@ def store_fetch(
         Where the source cannot be read, is damaged, or does not fit on the disk.
     """
     from brainsim.store import Store
-    from brainsim.store.remote import UrlStore, fetch_node, is_url
+    from brainsim.store.remote import UrlStore, fetch_node
+    from brainsim.store.root import is_url
 
     started = time.monotonic()
     remote = UrlStore(source if is_url(source) else f"file://{Path(source).absolute()}")

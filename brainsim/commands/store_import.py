@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.commands.store_import_times import check_stimulus, read_times
+from brainsim.commands.store_import_times import check_stimulus, read_times, tell_order, was_reordered
 from brainsim.core.checks import check_choice, check_node_name
 from brainsim.core.errors import (
     AlignmentError,
@@ -168,12 +168,16 @@ def store_import(
     made = {"format": IMPORT_FORMAT, "model": model, "family": family, "imported": True, "dtype": dtype}
     feature_set = f"{model}@{digest(made)[:8]}"
     shown, warnings = check_stimulus(there, stimulus, window_s)
+    if per_stimulus:
+        warnings = [*warnings, *tell_order(arrays.values())]
     digests = {file: digest_file(file) for file in dict.fromkeys(f for array in arrays.values() for f in array.files)}
     rows, todo = [], []
     for index, (name, array) in enumerate(arrays.items()):
         node = f"activations/{feature_set}/{name}/{stimulus}"
         files = _describe_files({file.name: digests[file] for file in array.files})
         key = {**made, "layer": name, "stimulus": shown, "files": files, "array": array.name, "clock": clock}
+        if was_reordered(array.row_names):
+            key["order"] = "plain"  # such rows were in natural order once
         is_there = there is not None and not overwrite and there.has(node, key=key)
         attributes = {
             "model": model,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainsim.core.checks import check_number
 from brainsim.core.errors import AlignmentError, InputFileError, InvalidValueError
+from brainsim.core.ordering import natural_order, stimulus_order
 from brainsim.core.provenance import digest
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from brainsim.features.foreign import ForeignArray
     from brainsim.store import Store
 
 
@@ -89,3 +92,22 @@ def check_stimulus(store: Store | None, stimulus: str, window_s: np.ndarray) -> 
     return str(info.key["stimulus"]), [
         f"rows end at {last_s:.1f} s; {stimulus} lasts {duration_s:.1f} s: check --step-s and --stimulus."
     ]
+
+
+def was_reordered(names: Sequence[str] | None) -> bool:
+    """Return whether rows of these names come in the plain order of names, and would not in natural order."""
+    return names is not None and list(names) == sorted(names, key=stimulus_order) != sorted(names, key=natural_order)
+
+
+def tell_order(arrays: Iterable[ForeignArray]) -> tuple[str, ...]:
+    """Return a warning where rows of stimuli do not come in the order that a folder of them has."""
+    for array in arrays:
+        stems = [Path(name).stem for name in array.row_names or ()]
+        ordered = sorted(stems, key=stimulus_order)
+        if stems != ordered:
+            row = next(row for row, (own, other) in enumerate(zip(stems, ordered, strict=True)) if own != other)
+            return (
+                f"row {row} of {array.name} is {stems[row]!r}; in a folder of the images, as extract and betas have "
+                f"them, it would be {ordered[row]!r}. Compare such rows only with rows of the same order.",
+            )
+    return ()

@@ -13,6 +13,7 @@ from typing import Any
 from brainsim.commands.study_keys import StepVerb, step_verbs
 from brainsim.core.checks import check_file, check_node_name
 from brainsim.core.errors import BrainsimError, InputFileError, InvalidValueError
+from brainsim.core.ordering import natural_order
 from brainsim.core.registry import suggest
 
 DEFAULT_STORE = "store/brainsim.zarr"
@@ -276,18 +277,13 @@ def _expand_globs(reader: _Reader, step: str, verb: StepVerb, values: dict[str, 
                 continue
             root = Path(Path(word).anchor) if Path(word).is_absolute() else folder
             pattern = str(Path(word).relative_to(root)) if Path(word).is_absolute() else word
-            found = sorted(root.glob(pattern), key=lambda path: _natural(str(path)))
+            found = sorted(root.glob(pattern), key=lambda path: natural_order(str(path)))
             if not found:
                 table = step if name in values and find_line(reader.text, step, name) else ""
                 reader.tell(table, name, f"{name} of [{step}]: no file matches {word!r} in {root}.")
             files += [str(path.relative_to(root)) if root == folder else str(path) for path in found]
         expanded[name] = files
     return expanded
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Return what orders run-2 before run-10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _link(reader: _Reader, steps: Sequence[Step]) -> list[Step]:

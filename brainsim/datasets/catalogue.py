@@ -11,10 +11,11 @@ from pathlib import Path
 
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InputFileError, UnknownNameError
+from brainsim.core.ordering import natural_order
 from brainsim.core.registry import Registry, suggest
 from brainsim.datasets import formats
 from brainsim.datasets.dataset_format import DatasetFormat
-from brainsim.datasets.runs import FoundRuns, RunSource, Selection, choose_subjects, natural_order
+from brainsim.datasets.runs import FoundRuns, RunSource, Selection, choose_subjects
 
 # Other distributions add formats under this entry-point group: the value is a module that has FORMAT.
 ENTRY_POINT_GROUP = "brainsim.datasets"

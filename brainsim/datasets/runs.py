@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -314,9 +313,3 @@ def choose_subjects(subjects: Sequence[str], wanted: Sequence[str], *, where: Pa
 def plain_number(label: str) -> str:
     """Return a label without the zeros in front of its number: "01" -> "1"."""
     return str(int(label)) if label.isdecimal() else label
-
-
-def natural_order(label: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts run-2 before run-10."""
-    parts = re.findall(r"\d+|\D+", label)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)

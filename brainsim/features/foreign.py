@@ -125,11 +125,6 @@ def iter_rows(values: Any) -> Iterator[np.ndarray]:
         yield np.asarray(values[start : start + size])
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts layer2 before layer10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
-
-
 def _open_npy(path: Path) -> ForeignArray:
     values = np.load(path, mmap_mode="r", allow_pickle=False)
     dtype = _check_dtype(values.dtype, path)
@@ -194,7 +189,14 @@ def _open_torch(path: Path) -> list[ForeignArray]:
             )
         # NumPy has no bfloat16: float32 holds each of its numbers.
         tensor = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()
-        values = tensor.resolve_conj().numpy()
+        try:
+            values = tensor.resolve_conj().numpy()
+        except (TypeError, RuntimeError) as error:  # float8, quantised, compressed, or without data
+            raise InputFileError(
+                f"{path} holds {name!r} as {value.dtype} ({value.layout}), which NumPy does not know; real numbers "
+                "in a dense layout are wanted.",
+                hint="tensor.float(), or tensor.to_dense(), before torch.save",
+            ) from error
         dtype = _check_dtype(values.dtype, path)
         found.append(ForeignArray(name, values.shape, dtype, (path,), lambda values=values: iter_rows(values)))  # type: ignore[misc]
     return found

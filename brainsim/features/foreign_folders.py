@@ -11,7 +11,8 @@ import numpy as np
 
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InputFileError
-from brainsim.features.foreign import SUFFIXES, ForeignArray, natural, npz_shapes, open_arrays, read_member
+from brainsim.core.ordering import natural_order, stimulus_order
+from brainsim.features.foreign import SUFFIXES, ForeignArray, npz_shapes, open_arrays, read_member
 
 FILES, PER_STIMULUS, PER_LAYER, THINGSVISION = "files", "net2brain", "net2brain-layers", "thingsvision"
 LAYOUTS = ("auto", FILES, PER_STIMULUS, PER_LAYER, THINGSVISION)
@@ -70,7 +71,7 @@ def _open_folder(folder: Path, layout: str) -> list[ForeignArray]:
     files = [file for file in _array_files(folder) if file.suffix == ".npz"]
     if not files:
         raise InputFileError(f"{folder} holds no .npz files; --layout {layout} is made of them.")
-    return _open_per_stimulus(folder, files) if layout == PER_STIMULUS else [_open_per_layer(file) for file in files]
+    return _open_per_stimulus(folder, files) if layout == PER_STIMULUS else _open_layers(files)
 
 
 def _guess(folder: Path) -> str:
@@ -95,7 +96,8 @@ def _guess(folder: Path) -> str:
 
 
 def _open_per_stimulus(folder: Path, files: Sequence[Path]) -> list[ForeignArray]:
-    """Open a folder with a .npz per stimulus: rows in the natural order of the names, as Net2Brain has them."""
+    """Open a folder with a .npz per stimulus: rows in the order that a folder of the images has."""
+    files = sorted(files, key=lambda file: stimulus_order(file.stem))
     shapes = {file: npz_shapes(file) for file in files}
     first = shapes[files[0]]
     for file, own in shapes.items():
@@ -117,13 +119,26 @@ def _open_per_stimulus(folder: Path, files: Sequence[Path]) -> list[ForeignArray
                 yield read_member(file, name).reshape(1, *row)
 
         arrays.append(ForeignArray(name, (len(files), *row), dtype, tuple(files), blocks, names))
-    return sorted(arrays, key=lambda array: natural(array.name))
+    return sorted(arrays, key=lambda array: natural_order(array.name))
+
+
+def _open_layers(files: Sequence[Path]) -> list[ForeignArray]:
+    """Open a .npz per layer; all must name the same stimuli, since a row is one stimulus in every layer."""
+    arrays = [_open_per_layer(file) for file in files]
+    first = set(arrays[0].row_names or ())
+    for array, file in zip(arrays, files, strict=True):
+        if odd := sorted(first ^ set(array.row_names or ()), key=natural_order):
+            raise InputFileError(
+                f"{file} and {files[0]} are not of the same stimuli: {', '.join(odd[:4])} are in one of them.",
+                hint="extract those that are missing, or import each folder of stimuli on its own",
+            )
+    return arrays
 
 
 def _open_per_layer(file: Path) -> ForeignArray:
     """Open a .npz that holds one layer's features of each stimulus."""
     shapes = npz_shapes(file)
-    names = sorted(shapes, key=natural)
+    names = sorted(shapes, key=stimulus_order)
     if len(set(shapes.values())) != 1:
         raise InputFileError(
             f"{file} holds stimuli of {len(set(shapes.values()))} different shapes or types; all must be the same.",
@@ -144,7 +159,7 @@ def _open_thingsvision(folder: Path) -> list[ForeignArray]:
     """Open a folder with `features` files, or with a folder of them per module, and perhaps a list of the images."""
     listed = folder / "file_names.txt"
     names = tuple(line.strip() for line in listed.read_text().splitlines() if line.strip()) if listed.exists() else None
-    modules = {sub.name: _array_files(sub) for sub in sorted(_folders(folder), key=lambda sub: natural(sub.name))}
+    modules = {sub.name: _array_files(sub) for sub in sorted(_folders(folder), key=lambda sub: natural_order(sub.name))}
     modules = {name: files for name, files in modules.items() if files} or {folder.name: _array_files(folder)}
     arrays = []
     for module, files in modules.items():
@@ -197,7 +212,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _array_files(folder: Path) -> list[Path]:
     found = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file() and not f.name.startswith(".")]
-    return sorted(found, key=lambda file: natural(file.stem))
+    return sorted(found, key=lambda file: natural_order(file.stem))
 
 
 def _is_part(file: Path) -> bool:

@@ -135,7 +135,9 @@ def crossed_spread(values: np.ndarray, *, cross_validated: bool = False) -> tupl
     from the other, and where there is nothing to learn they correlate by about 1 / n. What runs spread by then
     shows too little of the variance of their mean, by the factor (2 n - 1) / (n - 1). Where subjects share what is
     peculiar to a run, 9 to 12 % of null models of several layers were called significant at 5 % without it, 2 to 6 %
-    with it.
+    with it. Parts of partitions do without: each target has weights of its own, and in 240 simulated cohorts of 8
+    subjects and 6 runs, who shared what no model has, 91 to 99 % of intervals at 95 % held the mean over movies and
+    subjects (a part that is shared had the least); with the factor 96 to 100 % did, at 1.3 times the width.
 
     Parameters
     ----------

@@ -28,6 +28,7 @@ from brainsim.store.records import (
     parse_node,
     unfinished_record,
 )
+from brainsim.store.root import is_url
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.store import ALL, Store
 from brainsim.store.verify import Damage
@@ -35,13 +36,6 @@ from brainsim.store.writer import prepare_folder
 
 # Files on their way at once: latency, not bandwidth, is what a chunk at a time would cost.
 N_AT_ONCE = 4
-
-URL = re.compile(r"^[a-z][a-z0-9+.-]*:(//?|:)")
-
-
-def is_url(place: str | Path) -> bool:
-    """Return whether a place is a URL of fsspec ("https://…", "s3://…", "simplecache::…") and no path."""
-    return URL.match(str(place)) is not None
 
 
 def open_store(place: str | Path) -> Store:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from brainsim.core.errors import StoreError, StoreLockedError
 from brainsim.store.files import METADATA, folder_names, named_os_errors, put
 from brainsim.store.locks import LOCKS, NodeLock, sweep_dead_locks
 from brainsim.store.records import RECORD, STORE_TYPE, parse_group, store_document
+
+URL = re.compile(r"^[a-z][a-z0-9+.-]*:(//?|:)")
+
+
+def is_url(place: str | Path) -> bool:
+    """Return whether a place is a URL of fsspec ("https://…", "s3://…", "simplecache::…") and no path."""
+    return URL.match(str(place)) is not None
+
+
+def refuse_url(place: str | Path) -> None:
+    """Refuse a URL where a folder is wanted, rather than make a folder of that name.
+
+    Raises
+    ------
+    StoreError
+    """
+    if is_url(place):
+        raise StoreError(
+            f"{place} is a URL; this works on a store on disk.",
+            hint="brainsim store fetch copies what is wanted from it; store ls, show, verify and export read URLs",
+        )
 
 
 def make_root(path: Path) -> None:

@@ -47,7 +47,7 @@ from brainsim.store.records import (
     plain,
 )
 from brainsim.store.repair import Repair, repair_node
-from brainsim.store.root import check_root, make_root
+from brainsim.store.root import check_root, make_root, refuse_url
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.verify import Damage, verify_nodes
 from brainsim.store.writer import NodeWriter, prepare_folder
@@ -81,6 +81,7 @@ class Store:
     def __init__(self, path: str | Path, mode: str = "r") -> None:
         if mode not in ("r", "a"):
             raise InvalidValueError(f"store mode is {mode!r}; allowed: 'r' (read), 'a' (read and write).")
+        refuse_url(path)
         self.path = Path(path).absolute()
         self.mode = mode
         self._records: dict[str, tuple[Stamp, NodeRecord]] = {}

@@ -182,6 +182,15 @@ def test_a_dry_run_tells_nodes_and_bytes_and_writes_nothing(movies: list[Path], 
     assert {row["state"] for row in again.plan} == {"reuse"}
 
 
+def test_a_dry_run_warns_where_the_disk_is_too_small(
+    movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainsim.commands.extract_sizes.disk_free_bytes", lambda path: 1000)
+    told = extract(movies, models=["toy"], layers=["maps"], store=store, dry_run=True)
+    assert any("do not fit into the 1000 B free" in warning for warning in told.warnings)
+    assert not store.exists()
+
+
 @pytest.mark.parametrize(
     ("layer", "pool", "n_features"),
     [

@@ -28,7 +28,7 @@ from brainsim.features.foreign_folders import open_sources
 from brainsim.store import Store
 
 X = named_rng(0, "import").standard_normal((12, 3, 2)).astype(np.float32)
-STIMULI = [f"image_{i}.jpg" for i in range(12)]  # image_10 sorts after image_9
+STIMULI = sorted(f"image_{i}.jpg" for i in range(12))  # as a folder of them: image_10 after image_1
 
 
 def write_pt(path: Path, value: Any) -> None:
@@ -119,6 +119,26 @@ def thingsvision_whole(folder: Path) -> Path:
     return folder
 
 
+def test_layers_of_different_stimuli_are_not_the_same_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for layer, word in (("layer1", "img"), ("layer2", "pic")):
+        np.savez(folder / f"{layer}.npz", **{f"{word}{k}": X[k : k + 1] for k in (1, 9, 10)})
+    with pytest.raises(InputFileError, match="not of the same stimuli: img1, img9, img10, pic1"):
+        open_sources([folder], layout="net2brain-layers")
+
+
+def test_tensors_that_numpy_does_not_know_are_named(tmp_path: Path) -> None:
+    odd = {
+        "eight": torch.zeros(3, 4).to(torch.float8_e4m3fn),
+        "empty": torch.zeros(3, 4, device="meta"),
+    }
+    for name, tensor in odd.items():
+        torch.save({name: tensor}, tmp_path / f"{name}.pt")
+        with pytest.raises(InputFileError, match=name):
+            open_sources([tmp_path / f"{name}.pt"])
+
+
 @pytest.mark.parametrize("make", [net2brain, net2brain_layers, thingsvision, thingsvision_whole])
 def test_folders_of_other_extractors_are_told_apart(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     folder = make(tmp_path / "features")
@@ -131,6 +151,16 @@ def test_folders_of_other_extractors_are_told_apart(tmp_path: Path, make: Callab
         named = store.info(row["node"]).attributes.get("row_names")
         if make is not thingsvision_whole:
             assert named == STIMULI
+    assert not done.warnings
+
+
+def test_a_list_of_images_in_another_order_is_warned_about(tmp_path: Path) -> None:
+    folder = thingsvision(tmp_path / "features")
+    (folder / "file_names.txt").write_text("\n".join(f"image_{i}.jpg" for i in range(12)))
+    done = take(folder, step_s=None, per_stimulus=True)
+    assert len(done.warnings) == 1
+    assert "row 2 of layer2 is 'image_2'" in done.warnings[0]
+    assert "it would be 'image_10'" in done.warnings[0]
 
 
 def test_what_only_the_user_can_know_must_be_said(tmp_path: Path) -> None:

@@ -150,3 +150,15 @@ def test_damage_elsewhere_is_found_and_never_copied(shared: Path, tmp_path: Path
 def test_urls_without_a_store_are_named(url: str) -> None:
     with pytest.raises(BrainsimError, match=url):
         open_store(url)
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+@pytest.mark.parametrize("place", ["s3://bucket/s.zarr", "file:///tmp/s.zarr", Path("https://lab.org/s.zarr")])
+def test_a_url_is_no_folder_to_write_into(
+    place: str | Path, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="is a URL") as error:
+        Store(place, mode)
+    assert "store fetch" in str(error.value.hint)
+    assert not list(tmp_path.iterdir())
