@@ -45,11 +45,8 @@ class Piece:
 
     def read(self, store: Store, name: str, rows: slice = slice(None)) -> np.ndarray:
         """Read an array, or some of its rows, over these targets, its last axis; NaN (or -1) where not fitted."""
-        shape, dtype = store.info(self.work).arrays[name]
-        n_axes = len(shape)
-        if self.columns.start == self.columns.stop:
-            found = np.empty((*shape[: n_axes - 1], 0), dtype)[rows if n_axes > 1 else slice(None)]
-        elif n_axes == 1:
+        n_axes = len(store.info(self.work).arrays[name][0])
+        if n_axes == 1:
             found = store.read(self.work, name, rows=self.columns)
         elif n_axes > 2:
             found = store.read(self.work, name, rows=rows)[..., self.columns]

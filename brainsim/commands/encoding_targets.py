@@ -139,6 +139,12 @@ def has_column(reason: np.ndarray) -> np.ndarray:
     return np.isin(reason, (0, 4))
 
 
+def count_reasons(reason: np.ndarray) -> dict[str, int]:
+    """Return how many targets have no scores for each reason that occurs, in the order of `REASONS`."""
+    counts = {name: int((reason == code).sum()) for code, name in enumerate(REASONS) if code}
+    return {name: n for name, n in counts.items() if n}
+
+
 def nothing_fitted(targets: str, reason: np.ndarray) -> InvalidValueError:
     """Return the error that says why none of a subject's targets has scores.
 
@@ -149,14 +155,14 @@ def nothing_fitted(targets: str, reason: np.ndarray) -> InvalidValueError:
     reason : ndarray of uint8, (n_targets,)
         Places in `REASONS`, none of them 0.
     """
-    counts = {code: int((reason == code).sum()) for code in range(1, len(REASONS)) if (reason == code).any()}
-    told = ", ".join(f"{n:,} {REASONS[code]}" for code, n in counts.items())
+    counts = count_reasons(reason)
+    told = ", ".join(f"{n:,} {name}" for name, n in counts.items())
     hints = {
-        3: "--rois with ROIs that hold targets; brainsim store show tells their names",
-        4: "every factorisation failed, or no fold could be scored: larger --alphas",
+        REASONS[3]: "--rois with ROIs that hold targets; brainsim store show tells their names",
+        REASONS[4]: "every factorisation failed, or no fold could be scored: larger --alphas",
     }
     # What is outside the ROIs was asked for; anything else is what went wrong.
-    cause = max(counts, key=lambda code: (code != 3, counts[code]))
+    cause = max(counts, key=lambda name: (name != REASONS[3], counts[name]))
     hint = hints.get(cause, "brainsim report shows the runs' quality; --subjects leaves the subject out")
     return InvalidValueError(f"none of the {len(reason):,} targets of {targets} has a score: {told}.", hint=hint)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_shared
 from brainsim.commands.encoding_plan import EncodingPlan, make_folds
-from brainsim.commands.encoding_targets import REASONS
+from brainsim.commands.encoding_targets import REASONS, count_reasons
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -27,7 +27,6 @@ def describe_result(
     logs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what a result tells of one subject beside its arrays."""
-    counts = {REASONS[code]: int((reasons == code).sum()) for code in range(1, len(REASONS)) if (reasons == code).any()}
     searches = [log["log"] for log in logs if log["n_fitted"]]
     failed = sorted({candidate for search in searches for candidate in search["failed"]})
     n_done = min(search["n_candidates_done"] for search in searches)
@@ -36,7 +35,7 @@ def describe_result(
         "edge_share": _mean_known(at_edge[reasons == 0]),
         "n_fitted": int((reasons == 0).sum()),
         "n_masked": int((reasons != 0).sum()),
-        "masked": counts,
+        "masked": count_reasons(reasons),
         "n_factored": sum(search["n_factored"] for search in searches),
         "n_float64": sum(search["n_float64"] for search in searches),
         "n_failed": len(failed),

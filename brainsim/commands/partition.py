@@ -208,12 +208,12 @@ def partition(
 
 def _read_entry_z(entry_z: float | None, solver: str) -> float:
     """Return the z value of entering families, checked; the default where none is given."""
-    if solver == "loro":
-        entry_z = DEFAULT_ENTRY_Z if entry_z is None else entry_z
-    elif entry_z:
+    if entry_z and solver != "loro":
         raise InvalidValueError(f"--entry-z is {entry_z:g}, and goes with --solver loro; --solver is {solver}.")
-    check_number("--entry-z", entry_z or 0.0, at_least=0, at_most=10)
-    return float(entry_z or 0.0)
+    if entry_z is None:
+        return DEFAULT_ENTRY_Z if solver == "loro" else 0.0
+    check_number("--entry-z", entry_z, at_least=0, at_most=10)
+    return float(entry_z)
 
 
 def _plan_subsets(plan: EncodingPlan, subsets: str, method: str) -> SubsetPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from brainsim.store import Store
 
 MODELS = {"cnn": ("static", 12), "flow": ("dynamic", 10), "mae": ("masked", 14)}
 TR_S = 2.0
+
+# What a fit of these data needs to be done in a second.
+FEW: dict[str, Any] = {"dataset": "tiny", "alphas": (1.0, 10.0, 100.0, 1000.0), "n_candidates": 10, "device": "cpu"}
 
 
 def smooth(rng: np.random.Generator, n: int, width: int) -> np.ndarray:

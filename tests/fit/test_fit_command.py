@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fit_store import make_store, write_activations, write_subject
+from fit_store import FEW, write_activations, write_subject
 
 from brainsim.commands.fit import fit
 from brainsim.commands.partition import partition
 from brainsim.core.errors import BrainsimError, InvalidValueError, NumericalError
 from brainsim.store import Store
-
-FEW: dict[str, Any] = {"dataset": "tiny", "alphas": (1.0, 10.0, 100.0, 1000.0), "n_candidates": 10, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made") / "store.zarr")
-
-
-@pytest.fixture
-def store(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "store.zarr"))
 
 
 def read(store: Path, node: str, array: str) -> np.ndarray:

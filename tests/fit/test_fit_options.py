@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from fit_store import make_store
+from fit_store import FEW
 
 from brainsim.commands import encoding_tasks
 from brainsim.commands.encoding_options import EncodingOptions, EncodingWords, read_seconds
@@ -21,18 +20,6 @@ from brainsim.commands.rsa import rsa
 from brainsim.core.errors import BrainsimError, InvalidValueError, UnknownNameError
 from brainsim.encoding.himalaya_gradient import search_with_hyper_gradient
 from brainsim.store import Store
-
-FEW: dict[str, Any] = {"dataset": "tiny", "alphas": (1.0, 10.0, 100.0, 1000.0), "n_candidates": 10, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made") / "store.zarr")
-
-
-@pytest.fixture
-def store(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "store.zarr"))
 
 
 def arrays_of(store: Path, node: str) -> dict[str, np.ndarray]:

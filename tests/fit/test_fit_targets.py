@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fit_store import make_store, write_subject
+from fit_store import FEW, write_subject
 
 from brainsim.commands.encoding_data import find_subjects, group_by_timing
 from brainsim.commands.encoding_targets import pack_parts
 from brainsim.commands.fit import fit
 from brainsim.core.errors import InvalidValueError
 from brainsim.store import Store
-
-FEW: dict[str, Any] = {"dataset": "tiny", "alphas": (1.0, 10.0, 100.0, 1000.0), "n_candidates": 10, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made") / "store.zarr")
-
-
-@pytest.fixture
-def store(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "store.zarr"))
 
 
 def ranges(path: Path, *, rois: tuple[str, ...] = (), n: int) -> list[list[tuple[str, int, int]]]:

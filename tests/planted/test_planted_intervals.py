@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.signal import lfilter
 
 from brainsim.core.runs import RunLayout, folds_by_run
+from brainsim.datasets.planted import centre_runs, draw_noise
 from brainsim.encoding.candidates import draw_pool
 from brainsim.encoding.competition import best_of_subsets
 from brainsim.encoding.folds import index_folds
@@ -32,13 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def slow_series(rng: np.random.Generator, n: int, *, ar: float = 0.7) -> np.ndarray:
-    """Return series of variance 1 that are correlated in time and begin anew in each run, (n_rows, n)."""
-    n_runs, n_trs = len(LAYOUT.n_trs), LAYOUT.n_trs[0]
-    innovations = rng.standard_normal((n_runs, n_trs, n))
-    innovations[:, 1:] *= np.sqrt(1 - ar**2)
-    x = lfilter([1.0], [1.0, -ar], innovations, axis=1)
-    centred: np.ndarray = (x - x.mean(axis=1, keepdims=True)).reshape(-1, n)
-    return centred
+    """Return series that are correlated in time and begin anew in each run, centred there, (n_rows, n)."""
+    return centre_runs(draw_noise(rng, LAYOUT, n, ar=ar, shared=0.0), LAYOUT)
 
 
 def scores_of_a_set(seed: int) -> np.ndarray:
