@@ -141,6 +141,8 @@ def show_partition(summary: Any) -> RenderableType:
         "mean": "R²",
         "interval": "[low, high]",
         "p": "p",
+        "q": "q",
+        "p_null": "p of nulls",
         "share_q_below_0.05": "q <= 0.05",
         "n_subjects": "subjects",
         "n_targets": "targets",

@@ -218,9 +218,10 @@ def result_is_done(store: Store, path: str, key: Mapping[str, Any], *, overwrite
     if store.has(path, key=key):
         return True
     if store.has(path) and not overwrite:
+        is_old = store.info(path).key.get("version") != key.get("version")
+        how = "by a version of brainsim that computes it otherwise" if is_old else "with other options or data"
         raise InvalidValueError(
-            f"{path} is in the store already, made with other options or data.",
-            hint="choose another name, or --overwrite",
+            f"{path} is in the store already, made {how}.", hint="choose another name, or --overwrite"
         )
     return False
 

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 
 
+# With more families than this nobody reads a row for every part of every ROI.
+MAX_SHARED_FAMILIES = 5
+
+
 def roi_rows(rois: Sequence[str], arrays: Mapping[str, np.ndarray], told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the joint score of each ROI, and each family's unique part, with a bootstrap interval over runs.
+    """Return what a ROI's targets score, with a bootstrap interval over runs.
+
+    Of a partition: the joint score, each family's unique part and Shapley value, and with up to five families all parts
+    that some of them share (of nine there are 502 for every ROI; ``roi_subset_r2`` has what they are made of).
 
     Parameters
     ----------
@@ -44,21 +51,26 @@ def roi_rows(rois: Sequence[str], arrays: Mapping[str, np.ndarray], told: Mappin
                         "low": None if low is None else float(low[index]),
                         "high": None if high is None else float(high[index]),
                         "n_targets": n_targets,
-                        **({} if p is None else {"p": p}),
+                        **({} if p is None else {"p_null": p}),
                     }
                 )
     return rows
 
 
 def _partition_scores(scores: np.ndarray, told: Mapping[str, Any]) -> list[tuple[str, str | None, np.ndarray]]:
-    from brainsim.variance.lattice import subset_plan, unique_parts
+    from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, subset_plan, unique_parts
 
     families = list(told["families"])
     plan = subset_plan(len(families), str(told["options"]["subsets"]))
     found: list[tuple[str, str | None, np.ndarray]] = [("joint", None, scores[:, -1])]
+    by_subset = np.moveaxis(scores, 1, 0)  # (n_subsets, n_rois, n_folds)
     if plan.has_unique:
-        unique = unique_parts(np.moveaxis(scores, 1, 0), plan)  # (n_families, n_rois, n_folds)
-        found += [("unique", family, part) for family, part in zip(families, unique, strict=True)]
+        found += [("unique", *one) for one in zip(families, unique_parts(by_subset, plan), strict=True)]
+    if plan.is_complete:
+        found += [("shapley", *one) for one in zip(families, shapley_values(by_subset, plan), strict=True)]
+    if plan.has_unique and len(families) <= MAX_SHARED_FAMILIES:
+        parts = zip(subset_names(families, plan.part_masks), commonality_parts(by_subset, plan), strict=True)
+        found += [("shared", " & ".join(members), part) for members, part in parts if len(members) > 1]
     return found
 
 
@@ -66,7 +78,7 @@ def _p_value(
     arrays: Mapping[str, np.ndarray], roi: int, quantity: str, family: str | None, told: Mapping[str, Any]
 ) -> float | None:
     """Return how often a ROI's null mean reaches its mean; None without nulls."""
-    if "roi_null_joint" not in arrays:
+    if "roi_null_joint" not in arrays or quantity not in ("joint", "unique"):
         return None
     if quantity == "joint":
         null, observed = arrays["roi_null_joint"][roi], arrays["roi_tested_joint"][roi]

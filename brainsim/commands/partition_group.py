@@ -1,4 +1,4 @@
-"""Turn subjects' partitions into the group's table: parts per stream, with intervals over subjects and runs."""
+"""Turn subjects' partitions into the group's tables: parts per stream, who differs from whom, and how sure both are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, stream_masks
 from brainsim.commands.encoding_run import Analysis
 from brainsim.stats.intervals import crossed_row, interval_row
+from brainsim.stats.significance import compare_rows, score_rows, with_q
 from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
 
 if TYPE_CHECKING:
@@ -23,10 +24,19 @@ INTERVAL = (
 )
 
 
+# Tables of this form; those of another are made anew from the subjects' results.
+TABLES = 2
+
+
 def group_tables(
-    families: Sequence[str], lattice: SubsetPlan, arrays: Mapping[str, Mapping[str, np.ndarray]], streams: StreamNames
+    families: Sequence[str],
+    lattice: SubsetPlan,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    streams: StreamNames,
+    *,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Average parts over the targets of each stream, then over subjects and runs.
+    """Average parts over the targets of each stream, then over subjects and runs, and test them.
 
     Parameters
     ----------
@@ -38,35 +48,61 @@ def group_tables(
         Subject -> array name -> the arrays of a partition's node that begin with ``stream_``.
     streams : mapping of str to sequence of str
         Subject -> its streams, in the order of the arrays.
+    seed : int
+        Of the sign flips, where there are too many subjects to count all.
 
     Returns
     -------
     dict
-        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high, n_subjects and n_targets, and p where
-        there are nulls.
+        ``rows``, ``parts`` and ``joint``: lists of dicts with mean, low, high, n_subjects and n_targets; ``rows`` (but
+        those of the product measure, shares of one score) and ``joint`` with p, p_subjects, q and q_subjects
+        (`score_rows`; q over all families and streams of one quantity), and ``p_null`` where there are shifted nulls.
+        ``comparisons``: every two families of a stream, by their unique parts, or alone where there are none
+        (`compare_rows`; q over all of them).
     """
-    rows: list[dict[str, Any]] = []
-    parts: list[dict[str, Any]] = []
-    joint: list[dict[str, Any]] = []
-    for stream in dict.fromkeys(stream for names in streams.values() for stream in names):
-        of_stream = _StreamScores(stream, arrays, streams)
-        scores = of_stream.by_fold()  # (n_subsets, n_subjects, n_runs)
-        for quantity, values in _quantities(scores, lattice).items():
-            chances = of_stream.p_values("null_unique", "tested_unique") if quantity == "unique" else []
-            for index, (family, value) in enumerate(zip(families, values, strict=True)):
-                p = {"p": chances[index]} if chances else {}
-                rows.append({"stream": stream, "family": family, "quantity": quantity, **crossed_row(value), **p})
-        for family, value in zip(families, of_stream.products(), strict=True):
-            rows.append({"stream": stream, "family": family, "quantity": "product", **interval_row(value)})
+    named = list(dict.fromkeys(stream for names in streams.values() for stream in names))
+    by_stream = {stream: _StreamScores(stream, arrays, streams) for stream in named}
+    scores = {stream: of.by_fold() for stream, of in by_stream.items()}  # (n_subsets, n_subjects, n_runs) each
+    quantities = {stream: _quantities(values, lattice) for stream, values in scores.items()}
+    rows, parts, compared = [], [], []
+    for stream, of in by_stream.items():
+        n = {"n_targets": of.n_targets}
+        for quantity, values in quantities[stream].items():
+            nulls = of.p_values("null_unique", "tested_unique") if quantity == "unique" else []
+            for row, (family, scored) in enumerate(zip(families, score_rows(values, seed=seed), strict=True)):
+                head = {"stream": stream, "family": family, "quantity": quantity}
+                rows.append({**head, **scored, **n, **({"p_null": nulls[row]} if nulls else {})})
+        for family, value in zip(families, of.products(), strict=True):
+            rows.append({"stream": stream, "family": family, "quantity": "product", **interval_row(value), **n})
         if lattice.has_unique:
-            names = subset_names(families, lattice.part_masks)
-            for members, value in zip(names, commonality_parts(scores, lattice), strict=True):
-                parts.append({"stream": stream, "families": members, **crossed_row(value)})
-        chances = of_stream.p_values("null_joint", "tested_joint")
-        joint.append({"stream": stream, **crossed_row(scores[-1]), **({"p": chances[0]} if chances else {})})
-        for row in (*rows, *parts, *joint):
-            row.setdefault("n_targets", of_stream.n_targets)
-    return {"rows": rows, "parts": parts, "joint": joint, "interval": INTERVAL}
+            members = subset_names(families, lattice.part_masks)
+            for some, value in zip(members, commonality_parts(scores[stream], lattice), strict=True):
+                parts.append({"stream": stream, "families": some, **crossed_row(value), **n})
+        quantity = next((name for name in ("unique", "alone") if name in quantities[stream]), None)
+        if quantity is not None:
+            pairs = compare_rows(quantities[stream][quantity], families, seed=seed)
+            compared += [{"stream": stream, "quantity": quantity, **pair} for pair in pairs]
+    for quantity in next(iter(quantities.values()), {}):
+        with_q([row for row in rows if row["quantity"] == quantity])
+    return {
+        "rows": rows,
+        "parts": parts,
+        "joint": _joint_rows(scores, by_stream, seed),
+        "comparisons": with_q(compared),
+        "interval": INTERVAL,
+    }
+
+
+def _joint_rows(
+    scores: Mapping[str, np.ndarray], by_stream: Mapping[str, _StreamScores], seed: int
+) -> list[dict[str, Any]]:
+    """Return the score of all families together in each stream, q over streams."""
+    joint = []
+    for stream, of in by_stream.items():
+        nulls = of.p_values("null_joint", "tested_joint")
+        told = {"n_targets": of.n_targets, **({"p_null": nulls[0]} if nulls else {})}
+        joint.append({"stream": stream, **score_rows(scores[stream][-1:], seed=seed)[0], **told})
+    return with_q(joint)
 
 
 def _quantities(scores: np.ndarray, lattice: SubsetPlan) -> dict[str, np.ndarray]:
@@ -153,9 +189,10 @@ def write_group(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Average the parts over targets and subjects, and keep the table."""
+    """Average the parts over targets and subjects, and keep the tables."""
     key = group_key(keys)
-    if result_is_done(store, path, key, overwrite=overwrite):
+    is_there = result_is_done(store, path, key, overwrite=overwrite)
+    if is_there and store.info(path).attributes.get("tables") == TABLES:
         return dict(store.info(path).attributes)
     nodes = {subject.name: store.info(analysis.paths[subject.name]) for subject in plan.subjects}
     arrays = {
@@ -163,8 +200,10 @@ def write_group(
         for name, node in nodes.items()
     }
     streams = {subject.name: tuple(subject.targets.attributes["streams"]) for subject in plan.subjects}
+    tables = group_tables(plan.families, lattice, arrays, streams, seed=plan.options.seed)
     attributes = {
-        **_with_shares(group_tables(plan.families, lattice, arrays, streams), _found_shares(store, plan, nodes)),
+        **_with_shares(tables, _found_shares(store, plan, nodes)),
+        "tables": TABLES,
         "families": list(plan.families),
         "dataset": plan.dataset,
         "subjects": list(nodes),
@@ -172,7 +211,8 @@ def write_group(
         "options": {**plan.record(), **analysis.options},
         "sources": [node.path for node in nodes.values()],
     }
-    store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=overwrite)
+    again = overwrite or is_there
+    store.write(path, type="partition-group", key=key, arrays={}, attributes=attributes, overwrite=again)
     return attributes
 
 

@@ -65,6 +65,7 @@ def ensure_audit(
                     families=plan.families,
                     subset_spec=request.subset_spec,
                     joint_sets=(),
+                    compare=plan.settings.compare,
                     seed=request.seed,
                 )
             steps.append({"quirk": name, "words": words, "differs": not is_same, "rows": list(result["rows"])})

@@ -36,6 +36,7 @@ def group_tables(
     families: Mapping[str, Sequence[str]],
     subset_spec: str,
     joint_sets: Sequence[Sequence[str]],
+    compare: str,
     seed: int,
 ) -> dict[str, Any]:
     """Return every table of a group node.
@@ -52,9 +53,12 @@ def group_tables(
         Which subsets of families were scored.
     joint_sets : sequence of sequence of str
         Models whose similarity together was scored.
+    compare : str
+        By which comparison.
     """
+    from brainsim.rsa.compare import why_untested
     from brainsim.stats.intervals import crossed_row
-    from brainsim.stats.significance import compare_rows, score_rows
+    from brainsim.stats.significance import compare_rows, score_rows, with_q
 
     streams = list(dict.fromkeys(stream for group in groups for _, stream in group.targets))
     tested: list[np.ndarray] = []
@@ -93,7 +97,10 @@ def group_tables(
         np.pad(s[..., :n_blocks], ((0, 0), (0, n_subjects - s.shape[1]), (0, 0)), constant_values=np.nan)
         for s in tested
     ]
-    scored = score_rows(np.concatenate(padded), cross_validated=combined * len(streams), seed=seed)
+    untested = why_untested(compare)
+    scored = score_rows(
+        np.concatenate(padded), cross_validated=combined * len(streams), tested=untested is None, seed=seed
+    )
     rows = [
         {**head, **row, "subjects": row["subjects"][: tested[at // len(models)].shape[1]]}
         for at, (head, row) in enumerate(zip(heads, scored, strict=True))
@@ -104,9 +111,10 @@ def group_tables(
         "best_layers": best_rows,
         "together": together,
         "joint_similarity": joint,
-        "comparisons": q_over_all(compared),
+        "comparisons": with_q(compared),
         "ceilings": ceilings,
         "interval": INTERVAL,
+        "untested": untested,
         **_tables_between(groups, streams, names),
         **(
             family_tables({s: stack_subjects(groups, "subset_r2", s) for s in streams}, families, subset_spec)
@@ -122,17 +130,6 @@ def _ceiling(groups: Sequence[GroupScores], stream: str) -> list[dict[str, Any]]
         return []
     lower, upper = groups[0].ceilings[stream]
     return [{"stream": stream, "lower": lower, "upper": upper}]
-
-
-def q_over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return comparisons with p corrected for all pairs of systems in all streams together."""
-    from brainsim.stats.fdr import false_discovery_rates
-
-    for name in ("p", "p_subjects"):
-        p = np.array([np.nan if row[name] is None else row[name] for row in rows])
-        for row, q in zip(rows, false_discovery_rates(p) if len(p) else [], strict=True):
-            row[name.replace("p", "q", 1)] = float(q) if np.isfinite(q) else None
-    return rows
 
 
 def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names: Sequence[str]) -> dict[str, Any]:

@@ -161,6 +161,7 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
     from brainsim.commands import rsa_pictures
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
+    from brainsim.rsa.compare import why_untested
 
     overwrite = plan.request.overwrite
     everyone = [s for group in plan.groups for s in group.subjects]
@@ -180,6 +181,9 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
         notes.append("What depends on the time between TRs alone was kept: unrelated slow series score high by it.")
     elif plan.settings.pairs != "between-run":
         notes += drift_caveats(everyone)
+    untested = why_untested(plan.settings.compare)
+    if untested is not None:
+        notes.append(untested)
     if plan.settings.cv == "subjects":
         notes.append(
             "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "
@@ -197,6 +201,7 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
         families=plan.families,
         subset_spec=plan.request.subset_spec,
         joint_sets=plan.joint_sets(),
+        compare=plan.settings.compare,
         seed=plan.request.seed,
     )
     rsa_pictures.write_pictures(

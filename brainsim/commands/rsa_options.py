@@ -11,8 +11,8 @@ from brainsim.core.checks import check_choice, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
-# Of what results hold and how it is made: results of another version are made anew.
-VERSION = 2
+# Of what results hold and how it is made: those of another version are refused, and replaced with --overwrite.
+VERSION = 3
 
 PROTOCOLS = ("default", "study", "both")
 METHODS = ("auto", "partition", "residual", "none")

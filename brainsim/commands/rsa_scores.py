@@ -95,7 +95,7 @@ def score_group(
     joint : sequence of ndarray of int
         Layers of sets of models whose similarity together is wanted.
     """
-    from brainsim.rsa.compare import COMPARISONS
+    from brainsim.rsa.compare import COMPARISONS, SEE_ZERO
     from brainsim.rsa.moments import pair_moments
     from brainsim.rsa.scores import best_layer_scores, explained, residual_scores, score_sets, score_systems
 
@@ -124,9 +124,8 @@ def score_group(
     model, n_empty = _model_scores(rdms, settings, systems, by_model, moments)
     notes = []
     if n_empty:
-        notes.append(
-            f"{n_empty} of {model.size} predictions of held-out RDMs had no layer with weight; they count as 0."
-        )
+        count = "what is left is their mean" if settings.compare in SEE_ZERO else "they count as 0"
+        notes.append(f"{n_empty} of {model.size} predictions of held-out RDMs had no layer with weight; {count}.")
     by_set = [weigh(moments, columns) for columns in joint]
     pair, together = None, np.nan_to_num(score_sets(moments, [np.concatenate(systems)], weigh))[0]
     if settings.method == "residual" and len(models) <= MAX_PAIRED:
@@ -184,7 +183,7 @@ def _model_scores(
 ) -> tuple[np.ndarray, int]:
     """Return the similarity of what models predict with what was held out, and how many predict nothing."""
     from brainsim.rsa.combine import standardise
-    from brainsim.rsa.compare import compare_each
+    from brainsim.rsa.compare import SEE_ZERO, compare_each
 
     offsets = _offsets(rdms.Y)
     scores = np.empty((len(systems), len(rdms.targets), len(rdms.blocks)))
@@ -200,7 +199,8 @@ def _model_scores(
     empty = np.stack(
         [[(w == 0).all(axis=1) for w in weights] for weights in by_model]
     )  # (n_models, n_blocks, n_targets)
-    scores[np.moveaxis(empty, 1, 2)] = 0
+    if settings.compare not in SEE_ZERO:  # those see the mean that is left; others see nothing
+        scores[np.moveaxis(empty, 1, 2)] = 0
     return np.nan_to_num(scores), int(empty.sum())
 
 

@@ -190,6 +190,22 @@ COMPARISONS: dict[str, Comparison] = {
 # Those that know which rows a pair belongs to, and so need all pairs.
 NEED_ALL_PAIRS = ("whitened-cosine", "cka")
 
+# Those that see where 0 is. Dissimilarities are positive, so that any two RDMs are alike in them: with the RDMs
+# of 92 objects of 15 people an RDM of noise had a cosine of 0.94.
+SEE_ZERO = ("cosine", "whitened-cosine", "cka")
+
+
+def why_untested(name: str, *, squared: bool = False) -> str | None:
+    """Return why similarities by a comparison are not tested against 0, as a sentence; None where they are."""
+    if name in SEE_ZERO:
+        return (
+            f"Unrelated RDMs have a {name} above 0, for dissimilarities are positive: p and q against 0 would say "
+            "nothing and are not given; differences between systems are tested."
+        )
+    if squared:
+        return "Squares of similarities are above 0 by chance: p and q against 0 are not given."
+    return None
+
 
 def compare_each(name: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return the similarity of each row of A with the same row of B, float64 (n,)."""

@@ -49,7 +49,7 @@ def crossed_p(values: np.ndarray, *, alternative: Alternative = "greater", cross
 
 
 def score_rows(
-    scores: np.ndarray, *, cross_validated: Sequence[bool] | None = None, seed: int = 0
+    scores: np.ndarray, *, cross_validated: Sequence[bool] | None = None, tested: bool = True, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Return mean, interval, p and q of each system: whether it is like the brain at all.
 
@@ -59,6 +59,8 @@ def score_rows(
         NaN where a subject has none.
     cross_validated : sequence of bool, optional
         Which rows' scores of a run are those of a model that was fitted on the other runs; none by default.
+    tested : bool
+        Whether unrelated systems score 0 on average. Where not, a test against 0 says nothing: p and q are null.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def score_rows(
         these runs alone), and their false discovery rates over all rows, ``q`` and ``q_subjects``; null where unknown.
     """
     fitted = cross_validated or [False] * len(scores)
-    return _with_q([_row(values, "greater", seed, own) for values, own in zip(scores, fitted, strict=True)])
+    rows = [_row(values, "greater", seed, own) for values, own in zip(scores, fitted, strict=True)]
+    return with_q(rows if tested else [{**row, "p": None, "p_subjects": None} for row in rows])
 
 
 def compare_rows(
@@ -94,7 +97,7 @@ def compare_rows(
     for i, j in combinations(range(len(names)), 2):
         row = _row(scores[i] - scores[j], "two-sided", seed, fitted[i] or fitted[j])
         rows.append({"a": names[i], "b": names[j], **row})
-    return _with_q(rows)
+    return with_q(rows)
 
 
 def _row(values: np.ndarray, alternative: Alternative, seed: int, cross_validated: bool) -> dict[str, Any]:
@@ -109,7 +112,8 @@ def _row(values: np.ndarray, alternative: Alternative, seed: int, cross_validate
     }
 
 
-def _with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with false discovery rates over all of them: ``q`` of ``p``, ``q_subjects`` of ``p_subjects``."""
     for name in ("p", "p_subjects"):
         p = np.array([np.nan if row[name] is None else row[name] for row in rows])
         for row, q in zip(rows, false_discovery_rates(p) if len(p) else [], strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.seeds import named_rng
+from brainsim.stats.pair_sums import PairSums
 
 # With fewer units a bootstrap says nothing.
 MIN_UNITS = 10
@@ -34,44 +35,90 @@ class BootstrapErrors:
     both: np.ndarray
 
 
-def _draw(n_stimuli: int, rng: np.random.Generator) -> np.ndarray:
-    return np.sort(rng.integers(n_stimuli, size=n_stimuli))
+def draw_units(n_stimuli: int, n_subjects: int, n_draws: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each draw has each stimulus, and which subjects it has, both with replacement.
+
+    Returns
+    -------
+    counts : ndarray of int, (n_draws, n_stimuli)
+    who : ndarray of int, (n_draws, n_subjects)
+
+    Raises
+    ------
+    InvalidValueError
+        Fewer than 10 stimuli.
+    """
+    if n_stimuli < MIN_UNITS:
+        raise InvalidValueError(
+            f"{n_stimuli} stimuli; a bootstrap over stimuli needs at least {MIN_UNITS}.", hint="--n-bootstraps 0"
+        )
+    rng = named_rng(seed, "bootstrap over stimuli")
+    counts = np.zeros((n_draws, n_stimuli), np.int64)
+    who = np.zeros((n_draws, n_subjects), np.int64)
+    for draw in range(n_draws):
+        counts[draw] = np.bincount(rng.integers(n_stimuli, size=n_stimuli), minlength=n_stimuli)
+        who[draw] = rng.integers(n_subjects, size=n_subjects)
+    return counts, who
 
 
-def pairs_of(drawn: np.ndarray) -> np.ndarray:
-    """Return the pairs of a draw of stimuli with replacement, as places in the upper triangle.
+def pairs_of(drawn: np.ndarray, *, n_stimuli: int) -> np.ndarray:
+    """Return the pairs of a draw of stimuli with replacement, as places in the upper triangle of all stimuli.
 
     A stimulus that is drawn twice makes pairs with itself, of dissimilarity 0 in every RDM: they are left out, because
     they would make unrelated RDMs alike (a true similarity of 0.02 came out at 0.90).
 
     Parameters
     ----------
-    drawn : ndarray of int, (n_stimuli,)
+    drawn : ndarray of int, (n_drawn,)
         Ascending.
+    n_stimuli : int
+        Stimuli that there are.
     """
-    n_stimuli = len(drawn)
-    first, second = np.triu_indices(n_stimuli, k=1)
+    first, second = np.triu_indices(len(drawn), k=1)
     i, j = drawn[first], drawn[second]
     i, j = i[i != j], j[i != j]
     places: np.ndarray = i * n_stimuli - i * (i + 1) // 2 + j - i - 1
     return places
 
 
-def bootstrap_similarity(
-    models: np.ndarray,
-    subjects: np.ndarray,
-    compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    *,
-    n_stimuli: int,
-    weighted: Literal["pearson", "cosine"] | None = None,
-    squared: bool = False,
-    n_draws: int = 1000,
-    seed: int = 0,
-) -> BootstrapErrors:
-    """Return standard errors of each model's mean similarity to subjects.
+def errors_of(tables: np.ndarray, who: np.ndarray, whole: np.ndarray) -> BootstrapErrors:
+    """Return standard errors of mean similarities from their values in draws of stimuli.
 
     Drawing both factors at once counts the noise of single RDMs once too often; the variance of both is
     ``2 (v_stimuli + v_subjects) - v_both`` where that is between its parts and their sum (Schütt et al. 2023).
+
+    Parameters
+    ----------
+    tables : ndarray, (n_draws, n_rows, n_subjects)
+        Similarity of each row with each subject in each draw of stimuli; differences of two similarities as well.
+    who : ndarray of int, (n_draws, n_subjects)
+        Subjects of each draw.
+    whole : ndarray, (n_rows, n_subjects)
+        Similarities with all stimuli.
+
+    References
+    ----------
+    Schütt, Kipnis, Diedrichsen and Kriegeskorte 2023, eLife 12.
+    """
+    n_subjects = whole.shape[1]
+    v_stimuli = np.nanvar(tables.mean(axis=2), axis=0, ddof=1)
+    if n_subjects < 2:
+        return BootstrapErrors(np.sqrt(v_stimuli), np.full(len(whole), np.nan), np.sqrt(v_stimuli))
+    v_subjects = np.var(whole, axis=1, ddof=1) / n_subjects
+    v_drawn = np.nanvar(np.take_along_axis(tables, who[:, None], axis=2).mean(axis=2), axis=0, ddof=1)
+    v_both = np.clip(2 * (v_stimuli + v_subjects) - v_drawn, np.maximum(v_stimuli, v_subjects), v_stimuli + v_subjects)
+    return BootstrapErrors(np.sqrt(v_stimuli), np.sqrt(v_subjects), np.sqrt(v_both))
+
+
+def similarity_draws(
+    models: np.ndarray,
+    subjects: np.ndarray,
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    counts: np.ndarray,
+    *,
+    weighted: Literal["pearson", "cosine"] | None = None,
+) -> np.ndarray:
+    """Return each model's similarity to each subject in every draw of stimuli, (n_draws, n_models, n_subjects).
 
     Parameters
     ----------
@@ -79,78 +126,34 @@ def bootstrap_similarity(
         RDMs of the same stimuli.
     compare : callable
         From two sets of RDMs to (n_models, n_subjects); it must work on any pairs.
-    n_stimuli : int
-        Stimuli; at least 10.
+    counts : ndarray of int, (n_draws, n_stimuli)
+        How often each stimulus was drawn (`draw_units`).
     weighted : {"pearson", "cosine"}, optional
         What `compare` is, where it is one of these: the same numbers for all draws at once (`_weighted_tables`).
-    squared : bool
-        Square each similarity.
-    n_draws : int
-        Draws.
-    seed : int
-        Seed of the draws.
-
-    Raises
-    ------
-    InvalidValueError
-        Fewer than 10 stimuli.
-
-    References
-    ----------
-    Schütt, Kipnis, Diedrichsen and Kriegeskorte 2023, eLife 12.
     """
-    if n_stimuli < MIN_UNITS:
-        raise InvalidValueError(
-            f"{n_stimuli} stimuli; a bootstrap over stimuli needs at least {MIN_UNITS}.", hint="--n-bootstraps 0"
-        )
-    n_subjects = len(subjects)
-    rng = named_rng(seed, "bootstrap over stimuli")
-    drawn = [(_draw(n_stimuli, rng), rng.integers(n_subjects, size=n_subjects)) for _ in range(n_draws)]
-    if weighted is None:
-        places = (pairs_of(stimuli) for stimuli, _ in drawn)
-        tables: Iterable[np.ndarray] = (compare(models[:, pairs], subjects[:, pairs]) for pairs in places)
-    else:
-        counts = np.stack([np.bincount(stimuli, minlength=n_stimuli) for stimuli, _ in drawn]).astype(np.float64)
-        tables = _weighted_tables(models, subjects, counts, centred=weighted == "pearson")
-    by_stimuli = np.empty((n_draws, len(models)))
-    by_both = np.empty((n_draws, len(models)))
-    for draw, (table, (_, who)) in enumerate(zip(tables, drawn, strict=True)):
-        similar = table**2 if squared else table
-        by_stimuli[draw] = similar.mean(axis=1)
-        by_both[draw] = similar[:, who].mean(axis=1)
-    v_stimuli = np.nanvar(by_stimuli, axis=0, ddof=1)
-    if n_subjects < 2:
-        return BootstrapErrors(np.sqrt(v_stimuli), np.full(len(models), np.nan), np.sqrt(v_stimuli))
-    whole = compare(models, subjects)
-    v_subjects = np.var(whole**2 if squared else whole, axis=1, ddof=1) / n_subjects
-    v_drawn = np.nanvar(by_both, axis=0, ddof=1)
-    v_both = np.clip(2 * (v_stimuli + v_subjects) - v_drawn, np.maximum(v_stimuli, v_subjects), v_stimuli + v_subjects)
-    return BootstrapErrors(np.sqrt(v_stimuli), np.sqrt(v_subjects), np.sqrt(v_both))
+    if weighted is not None:
+        return _weighted_tables(models, subjects, counts.astype(np.float64), centred=weighted == "pearson")
+    n_stimuli = counts.shape[1]
+    drawn = (pairs_of(np.repeat(np.arange(n_stimuli), count), n_stimuli=n_stimuli) for count in counts)
+    return np.stack([compare(models[:, pairs], subjects[:, pairs]) for pairs in drawn])
 
 
 def _weighted_tables(models: np.ndarray, subjects: np.ndarray, counts: np.ndarray, *, centred: bool) -> np.ndarray:
     """Return the correlation, or cosine, of RDMs over the pairs of every draw, (n_draws, n_models, n_subjects).
-
-    Where stimulus i was drawn w_i times, pair (i, j) counts w_i w_j times, so that the sum of its values over a draw is
-    ``w' M w / 2`` with M the square of values: one matrix product serves all draws, and no pair is gathered.
 
     Parameters
     ----------
     counts : ndarray of float64, (n_draws, n_stimuli)
         How often each stimulus was drawn.
     """
-    n_stimuli = counts.shape[1]
-    i, j = np.triu_indices(n_stimuli, k=1)
-    square = np.zeros((n_stimuli, n_stimuli))
+    over_pairs = PairSums(counts, np.zeros(counts.shape[1], np.int64), n_parts=1)
 
     def sums(pairs: np.ndarray) -> np.ndarray:
-        square[i, j] = square[j, i] = pairs
-        total: np.ndarray = np.einsum("di,di->d", counts @ square, counts) / 2
-        return total
+        return over_pairs(pairs)[0, :, 0]
 
     # About their mean, so that no digits are lost when that of a draw is taken away.
     A, B = (X - X.mean(axis=1, keepdims=True, dtype=np.float64) if centred else X for X in (models, subjects))
-    n_pairs = (counts.sum(axis=1) ** 2 - np.square(counts).sum(axis=1)) / 2
+    n_pairs = over_pairs.n_pairs[0, :, 0]
     first_a, first_b = ([sums(x) if centred else np.zeros(len(counts)) for x in X] for X in (A, B))
     power_a, power_b = (
         [sums(x**2) - one**2 / n_pairs for x, one in zip(X, first, strict=True)]

@@ -102,9 +102,11 @@ def test_only_the_targets_of_chosen_rois_are_fitted(store: Path) -> None:
 def test_p_values_of_streams_without_a_fitted_target_are_not_told(store: Path) -> None:
     done = partition("a", store=store, **FEW, n_nulls=19, null_shift_s=8.0, rois=("V1",), subjects=("01", "02"))
     by_stream = {row["stream"]: row for row in done.joint}
-    assert 0 < by_stream["early"]["p"] <= 1
+    assert 0 < by_stream["early"]["p_null"] <= 1
     assert 0 <= by_stream["early"]["share_q_below_0.05"] <= 1
-    assert "p" not in by_stream["ventral"]
+    assert "p_null" not in by_stream["ventral"]
+    assert by_stream["ventral"]["p"] is None
+    assert by_stream["ventral"]["mean"] is None
     nodes = arrays_of(store, "partitions/a/tiny/sub-02")
     assert np.isfinite(nodes["unique_p"][:, :4]).all()
     assert np.isnan(nodes["unique_p"][:, 4:]).all()
@@ -112,7 +114,13 @@ def test_p_values_of_streams_without_a_fitted_target_are_not_told(store: Path) -
     assert (nodes["joint_q"][:4] >= finite).all()
     rows = Store(store).info("partitions/a/tiny/sub-02").attributes["roi_rows"]
     assert {row["roi"] for row in rows} == {"V1"}
-    assert all(row["low"] <= row["mean"] <= row["high"] and 0 < row["p"] <= 1 for row in rows)
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
+    assert all(0 < row["p_null"] <= 1 for row in rows if row["quantity"] in ("joint", "unique"))
+    found = {(row["quantity"], row["family"]): row["mean"] for row in rows}
+    parts = [mean for (quantity, _), mean in found.items() if quantity in ("unique", "shared")]
+    assert sum(parts) == pytest.approx(found["joint", None], abs=1e-6)
+    shapley = [mean for (quantity, _), mean in found.items() if quantity == "shapley"]
+    assert sum(shapley) == pytest.approx(found["joint", None], abs=1e-6)
 
 
 def test_time_that_runs_out_is_told_in_the_result(store: Path) -> None:

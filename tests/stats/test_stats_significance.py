@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from brainsim.rsa.compare import COMPARISONS, spearman
 from brainsim.stats.intervals import crossed_interval, crossed_spread
 from brainsim.stats.sign_flip import sign_flip_p
 from brainsim.stats.significance import compare_rows, crossed_p, score_rows
-from brainsim.stats.stimulus_bootstrap import bootstrap_similarity, pairs_of
+from brainsim.stats.stimulus_bootstrap import draw_units, errors_of, pairs_of, similarity_draws
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_drawn_pairs_are_never_of_one_stimulus_with_itself(rng: np.random.Genera
     first, second = np.triu_indices(12, k=1)
     counts = np.zeros(66)
     for _ in range(300):
-        pairs = pairs_of(np.sort(rng.integers(12, size=12)))
+        pairs = pairs_of(np.sort(rng.integers(12, size=12)), n_stimuli=12)
         assert (first[pairs] != second[pairs]).all()
         assert len(pairs) < 66
         np.add.at(counts, pairs, 1)
@@ -96,27 +96,26 @@ def test_bootstrap_of_unrelated_rdms_is_not_inflated_and_errors_are_about_right(
     n = 20
     pairs = n * (n - 1) // 2
     models, subjects = rng.random((2, pairs)), rng.random((5, pairs))
-    errors = bootstrap_similarity(models, subjects, spearman, n_stimuli=n, n_draws=200)
+    counts, who = draw_units(n, 5, 200, seed=0)
+    errors = errors_of(similarity_draws(models, subjects, spearman, counts), who, spearman(models, subjects))
     assert (errors.both >= np.maximum(errors.stimuli, errors.subjects)).all()
     # Entries are independent here: the mean of 5 correlations over 190 pairs has an error of 1 / sqrt(5 x 190).
     assert errors.subjects.mean() == pytest.approx(1 / np.sqrt(5 * pairs), rel=0.5)
-    alone = bootstrap_similarity(models, subjects[:1], spearman, n_stimuli=n, n_draws=50)
+    drawn = similarity_draws(models, subjects[:1], spearman, counts)
+    alone = errors_of(drawn, who[:, :1] * 0, spearman(models, subjects[:1]))
     assert np.isnan(alone.subjects).all()
     np.testing.assert_array_equal(alone.both, alone.stimuli)
     with pytest.raises(InvalidValueError, match="9 stimuli"):
-        bootstrap_similarity(models[:, :36], subjects[:, :36], spearman, n_stimuli=9)
+        draw_units(9, 5, 100, seed=0)
 
 
 @pytest.mark.parametrize("name", ["pearson", "cosine"])
-@pytest.mark.parametrize("squared", [False, True])
 def test_all_draws_at_once_give_what_each_by_itself_does(
-    rng: np.random.Generator, name: Literal["pearson", "cosine"], squared: bool
+    rng: np.random.Generator, name: Literal["pearson", "cosine"]
 ) -> None:
     models, subjects = rng.random((2, 15 * 14 // 2)), rng.random((3, 15 * 14 // 2)) + 0.5
-    words: dict[str, Any] = {"n_stimuli": 15, "n_draws": 40, "squared": squared}
+    counts, _ = draw_units(15, 3, 40, seed=0)
     one, all_at_once = (
-        bootstrap_similarity(models, subjects, COMPARISONS[name], weighted=weighted, **words)
-        for weighted in (None, name)
+        similarity_draws(models, subjects, COMPARISONS[name], counts, weighted=weighted) for weighted in (None, name)
     )
-    for field in ("stimuli", "subjects", "both"):
-        np.testing.assert_allclose(getattr(all_at_once, field), getattr(one, field), rtol=1e-9)
+    np.testing.assert_allclose(all_at_once, one, rtol=1e-9)

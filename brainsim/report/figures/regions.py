@@ -68,6 +68,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
     rows : sequence of RegionRow
         At least one. ROIs stand in the order in which they come, which is the atlas' own.
     """
+    every_row, rows = rows, [row for row in rows if row.quantity in (JOINT, "unique")]
     regions = list(dict.fromkeys(row.region for row in rows))[:MAX_REGIONS]
     subjects = list(dict.fromkeys(row.subject for row in rows))
     n_regions = len(dict.fromkeys(row.region for row in rows))
@@ -117,7 +118,7 @@ def draw_regions(rows: Sequence[RegionRow], *, key: str) -> Drawing:
         f"Dots with intervals for {len(regions)} ROIs in {len(names)} panels. "
         f"Largest: {best.family or 'all families'} in {best.region}, {format_cell(best.estimate.mean)}."
     )
-    table = tabulate_regions(rows, key=key)
+    table = tabulate_regions(every_row, key=key)
     return finish(figure, key, title="ROI by ROI", caption=caption, alt=alt, table=table)
 
 
