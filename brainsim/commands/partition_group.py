@@ -78,10 +78,9 @@ def group_tables(
             members = subset_names(families, lattice.part_masks)
             for some, value in zip(members, commonality_parts(scores[stream], lattice), strict=True):
                 parts.append({"stream": stream, "families": some, **crossed_row(value), **n})
-        quantity = next((name for name in ("unique", "alone") if name in quantities[stream]), None)
-        if quantity is not None:
-            pairs = compare_rows(quantities[stream][quantity], families, seed=seed)
-            compared += [{"stream": stream, "quantity": quantity, **pair} for pair in pairs]
+        for name in [name for name in ("unique", "alone") if name in quantities[stream]][:1]:
+            pairs = compare_rows(quantities[stream][name], families, seed=seed)
+            compared += [{"stream": stream, "quantity": name, **pair} for pair in pairs]
     for quantity in next(iter(quantities.values()), {}):
         with_q([row for row in rows if row["quantity"] == quantity])
     return {

@@ -66,7 +66,8 @@ class Spread:
         if offset is not None:
             product, power, own = product + offset * self.mean, power + offset**2, own + self.mean**2
         length = np.sqrt(power * own)
-        return np.divide(product, length, out=np.zeros_like(length), where=length > 0)
+        similar: np.ndarray = np.divide(product, length, out=np.zeros_like(length), where=length > 0)
+        return similar
 
 
 class DrawnRdms:
@@ -129,4 +130,5 @@ class DrawnPairing:
 def _scaled(covariance: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return correlations; 0 where one of the two does not spread."""
     scale = first[..., :, None] * second[..., None, :]
-    return np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-300)
+    scaled: np.ndarray = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-300)
+    return scaled

@@ -144,12 +144,11 @@ def _score_some(
                 similar = _similarity(compare, weights, standardise(layers[:, pairs]), offset, brain[:, pairs])
             scores[draw, row, :, fold] = similar
     n = np.isfinite(scores).sum(axis=-1)
-    return np.divide(np.nansum(scores, axis=-1), n, out=np.full(n.shape, np.nan), where=n > 0)
+    means: np.ndarray = np.divide(np.nansum(scores, axis=-1), n, out=np.full(n.shape, np.nan), where=n > 0)
+    return means
 
 
-def _weights_of(
-    pairing: DrawnPairing, draw: int, fold: int, combine: str, is_enough: np.ndarray
-) -> np.ndarray | None:
+def _weights_of(pairing: DrawnPairing, draw: int, fold: int, combine: str, is_enough: np.ndarray) -> np.ndarray | None:
     """Return weights fitted on the other parts of a draw; None where it left too little of a part, or of all others."""
     rest = [k for k in range(N_FOLDS) if k != fold and is_enough[k]]
     if not is_enough[fold] or len(rest) < (2 if combine == "ridge" else 1):

@@ -41,7 +41,8 @@ class PairSums:
         )
         own = np.diagonal(between, axis1=1, axis2=2)
         others = between.sum(axis=(1, 2))[:, None] - 2 * between.sum(axis=2) + own
-        return np.stack([own, others]) / 2
+        sums: np.ndarray = np.stack([own, others]) / 2
+        return sums
 
     def means(self, rdms: np.ndarray) -> np.ndarray:
         """Return the mean of each RDM, (2, n_draws, n_parts, n_rdms)."""
@@ -49,7 +50,8 @@ class PairSums:
 
     def _per_pair(self, values: np.ndarray) -> np.ndarray:
         sums = self(values)
-        return np.divide(sums, self.n_pairs, out=np.zeros_like(sums), where=self.n_pairs > 0)
+        means: np.ndarray = np.divide(sums, self.n_pairs, out=np.zeros_like(sums), where=self.n_pairs > 0)
+        return means
 
     def covariances(self, A: np.ndarray, B: np.ndarray, mean_a: np.ndarray, mean_b: np.ndarray) -> np.ndarray:
         """Return the covariances of the rows of A and B, (2, n_draws, n_parts, n_a, n_b)."""
