@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-
 # With more families than this nobody reads a row for every part of every ROI.
 MAX_SHARED_FAMILIES = 5
 
