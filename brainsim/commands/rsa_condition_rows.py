@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ def score_models(
     options: Mapping[str, Any],
     *,
     n_draws: int,
+    advance: Callable[[float], None] = lambda share: None,
 ) -> ModelScores:
     """Return every model's score and every difference, with intervals over drawn stimuli and subjects.
 
@@ -64,6 +65,8 @@ def score_models(
         Of the analysis.
     n_draws : int
         Draws of stimuli; 0 for none.
+    advance : callable
+        Told the share of the work that is done since it was last called.
     """
     columns = list(found.columns.values())
     alone = [row for row, own in enumerate(columns) if len(own) == 1]
@@ -79,9 +82,11 @@ def score_models(
         errors |= _by_row(alone, draws.errors(draws.of_layers(alone), whole))
     # What is compared must be scored on the same pairs.
     pairs_on, tables = (whole, draws.of_layers(alone) if n_draws else None) if not combined else (None, None)
+    if not (n_draws and combined and held_out is not None):
+        advance(1)
     if combined and held_out is not None:
         pairs_on = held_out.mean(axis=-1)
-        tables = draws.held_out() if n_draws else None
+        tables = draws.held_out(advance) if n_draws else None
         if tables is not None:
             errors |= _by_row(combined, draws.errors(tables[:, combined], values[combined]))
     rows = []
@@ -136,15 +141,13 @@ class _Draws:
             )
         )
 
-    def held_out(self) -> np.ndarray:
+    def held_out(self, advance: Callable[[float], None]) -> np.ndarray:
         """Return the similarity of all models on held-out parts of a draw, (n_draws, n_models, n_subjects)."""
         from brainsim.rsa.held_out import score_draws
 
         sets = [np.asarray(columns) for columns in self._found.columns.values()]
-        compare, combine = self._settings.compare, self._settings.combine
-        return self._told(
-            score_draws(self._found.rdms, self._brain, sets, self._counts, compare=compare, combine=combine)
-        )
+        how = {"compare": self._settings.compare, "combine": self._settings.combine}
+        return self._told(score_draws(self._found.rdms, self._brain, sets, self._counts, advance=advance, **how))
 
     def _told(self, tables: np.ndarray) -> np.ndarray:
         return tables**2 if self._squared else tables

@@ -93,6 +93,7 @@ def score_conditions(
                 settings,
                 options,
                 n_draws=n_draws,
+                advance=task.advance,
             )
             model[:, at] = scored.values
             rows += [{"stream": stream, **row} for row in scored.rows]
@@ -103,7 +104,6 @@ def score_conditions(
             low, high = noise_ceiling(brains[stream], comparison, raw=bool(options["raw_ceiling"]), squared=squared)
             if np.isfinite(low):
                 ceilings.append({"stream": stream, "lower": low, "upper": high})
-            task.advance()
     tables = {
         "rows": with_q([{**row, "p": None, "p_subjects": None} for row in rows] if untested else rows),
         "layers": layer_rows,

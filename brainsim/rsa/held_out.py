@@ -6,7 +6,7 @@ all other stimuli, so that they never saw a stimulus that is scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -97,6 +97,7 @@ def score_draws(
     *,
     compare: str,
     combine: str,
+    advance: Callable[[float], None] = lambda share: None,
 ) -> np.ndarray:
     """Return the mean similarity over held-out parts of every draw of stimuli, weights fitted anew in each.
 
@@ -110,14 +111,20 @@ def score_draws(
         As in `score_held_out`; `compare` must not need all pairs.
     counts : ndarray of int, (n_draws, n_stimuli)
         How often each stimulus was drawn.
+    advance : callable
+        Told the share of draws that are done since it was last called.
 
     Returns
     -------
     ndarray of float64, (n_draws, n_sets, n_subjects)
         NaN where a draw left too few pairs in every part.
     """
-    some = [counts[start : start + DRAWS] for start in range(0, len(counts), DRAWS)]
-    return np.concatenate([_score_some(rdms, brain, sets, c, compare=compare, combine=combine) for c in some])
+    tables = []
+    for start in range(0, len(counts), DRAWS):
+        some = counts[start : start + DRAWS]
+        tables.append(_score_some(rdms, brain, sets, some, compare=compare, combine=combine))
+        advance(len(some) / len(counts))
+    return np.concatenate(tables)
 
 
 def _score_some(

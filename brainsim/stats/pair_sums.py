@@ -55,11 +55,12 @@ class PairSums:
 
     def covariances(self, A: np.ndarray, B: np.ndarray, mean_a: np.ndarray, mean_b: np.ndarray) -> np.ndarray:
         """Return the covariances of the rows of A and B, (2, n_draws, n_parts, n_a, n_b)."""
-        products = np.empty((*self.n_pairs.shape, len(A), len(B)))
+        products: np.ndarray = np.empty((*self.n_pairs.shape, len(A), len(B)))
         for a, x in enumerate(A):
             for b, y in enumerate(B):
                 if A is B and b < a:
                     products[..., a, b] = products[..., b, a]
                 else:
                     products[..., a, b] = self._per_pair(x * y)
-        return products - mean_a[..., :, None] * mean_b[..., None, :]
+        products -= mean_a[..., :, None] * mean_b[..., None, :]
+        return products
