@@ -140,7 +140,7 @@ def rsa(
     keep_lag_means : bool
         Keep what depends on the time between TRs alone; unrelated slow series are alike in it. Protocol study keeps it.
     families : mapping of str to sequence of str, optional
-        Families as globs over models; those of the models' rows by default.
+        Families as globs over models, each of which must match one; those of the models' rows by default.
     subsets : {"all", "leave-one-out", "singles", "max-order=K"}
         Subsets of families whose joint score is taken.
     squared : bool
