@@ -89,6 +89,30 @@ def test_joint_scores_of_a_geometry_answer_what_is_unique(tmp_path: Path) -> Non
     assert {row["claim"]: row["answer"] for row in summary.answers}["flow-unique"] == "supported"
 
 
+def test_protocol_default_answers_where_both_are_stored(tmp_path: Path) -> None:
+    """As `rsa geometry --protocol both` leaves them: "geometry-study" comes before "geometry/" in the store."""
+    hold, fail = plant_scores("hold", 3), plant_scores("fail", 3)
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, fail, "geometry-study", joint=True, protocol="study")
+    write_rsa(store, hold, "geometry", joint=True)
+    both = claims("both", dataset="d", store=store.path)
+    assert {row["source"] for row in both.answers} == {"rsa geometry"}
+    assert {row["answer"] for row in both.answers} == {"supported"}
+    assert not any("as the study did" in warning for warning in both.warnings)
+    named = claims("named", dataset="d", store=store.path, rsas=["geometry-study"])
+    assert {row["source"] for row in named.answers} == {"rsa geometry-study (protocol study)"}
+    assert {row["answer"] for row in named.answers} == {"not supported"}
+
+
+def test_the_studys_protocol_answers_where_it_is_alone_and_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, plant_scores("hold", 3), "paper", protocol="study")
+    summary = claims("alone", dataset="d", store=store.path, claims=["finetuning-helps"])
+    assert summary.answers[0]["source"] == "rsa paper (protocol study)"
+    assert any("rsa paper (protocol study): scored as the study did" in warning for warning in summary.warnings)
+    assert Store(store.path).info("claims/alone/d").attributes["answers"][0]["source"].endswith("(protocol study)")
+
+
 def test_the_node_holds_the_declaration_the_numbers_and_the_sources(path: Path) -> None:
     summary = claims("kept", dataset="d", store=path, correction="bh", little=0.2)
     info = Store(path).info("claims/kept/d")
