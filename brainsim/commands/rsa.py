@@ -68,7 +68,7 @@ def rsa(
     *,
     dataset: str,
     store: Path | str = "store/brainsim.zarr",
-    models: Sequence[str] = ("*",),
+    models: Sequence[str] | None = None,
     rdms: Mapping[str, Sequence[str]] | None = None,
     model_rdms: Mapping[str, Sequence[str]] | None = None,
     conditions: Sequence[str] = (),
@@ -109,12 +109,13 @@ def rsa(
         Dataset given at ingest; with --rdms any name for these data.
     store : Path
         Store that holds the activations and the BOLD.
-    models : sequence of str
-        Globs over stored models or feature sets.
+    models : sequence of str, optional
+        Globs over stored models or feature sets; all by default, and none beside --model-rdms.
     rdms : mapping of str to sequence of str, optional
         RDMs of brains from files, STREAM=FILE: .npy, .npz, .mat, .csv or .tsv of one RDM, or of one per subject.
     model_rdms : mapping of str to sequence of str, optional
-        RDMs of models from files, MODEL=FILE, beside the stored models: one RDM, or one per layer.
+        RDMs of models from files, MODEL=FILE: one RDM, or one per layer. Stored models are compared beside them only
+        where --models or --conditions name any.
     conditions : sequence of str
         With --rdms: stored stimuli whose rows are the conditions, in order; the only ones by default.
     protocol : {"default", "study", "both"}
@@ -195,7 +196,7 @@ def rsa(
         name=name,
         dataset=dataset,
         store=store,
-        models=tuple(models),
+        models=("*",) if models is None else tuple(models),
         families=families,
         subset_spec=subsets,
         subjects=tuple(subjects),
@@ -215,6 +216,8 @@ def rsa(
             rdms=rdms,
             model_rdms=model_rdms or {},
             conditions=conditions,
+            # What a store holds has nothing to do with files, unless it is named: it may be movies.
+            with_stored=not model_rdms or models is not None or bool(conditions),
             squared=squared,
             raw_ceiling=raw_ceiling,
         )

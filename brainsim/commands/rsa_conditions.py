@@ -14,7 +14,7 @@ from brainsim.commands.encoding_plan import result_is_done
 from brainsim.commands.rsa import RsaSummary
 from brainsim.commands.rsa_condition_models import ModelRdms, digest_rdms, model_rdms_of
 from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaRequest, RsaSettings
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import InvalidValueError, UnknownNameError
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -52,6 +52,7 @@ def compare_conditions(
     rdms: Mapping[str, Sequence[str]],
     model_rdms: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
+    with_stored: bool,
     squared: bool,
     raw_ceiling: bool,
 ) -> RsaSummary:
@@ -74,9 +75,13 @@ def compare_conditions(
         )
     n_subjects, n_pairs = next(iter(sizes.values()))
     n_stimuli = n_rows_of(n_pairs)
-    there = _store_of(request)
+    if with_stored and _store_of(request) is None:
+        raise UnknownNameError(
+            f"there is no store at {request.store}, whose models would be compared.",
+            hint="--model-rdms MODEL=FILE alone, or brainsim extract",
+        )
     found = model_rdms_of(
-        there,
+        _store_of(request) if with_stored else None,
         models=request.models,
         files=model_rdms,
         conditions=conditions,

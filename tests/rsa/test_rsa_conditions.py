@@ -246,6 +246,33 @@ def test_bad_files_are_told(tmp_path: Path, name: str, values: np.ndarray | None
     assert not (tmp_path / "s.zarr" / "rsa").exists()
 
 
+def test_files_alone_are_compared_in_a_store_that_holds_movies(tmp_path: Path) -> None:
+    layers, brains = planted(0)
+    np.save(tmp_path / "layers.npy", to_square(layers))
+    np.save(tmp_path / "brains.npy", to_square(np.abs(brains)))
+    words: dict[str, Any] = {
+        "dataset": "x",
+        "rdms": {"IT": (str(tmp_path / "brains.npy"),)},
+        "model_rdms": {"net": (str(tmp_path / "layers.npy"),)},
+        "n_bootstraps": 0,
+    }
+    alone = rsa("files", store=tmp_path / "empty.zarr", **words)
+    store = tmp_path / "movies.zarr"
+    for movie in ("movie1", "movie2"):
+        write_layer(store, "videomae-base", "block.0", 0, np.random.default_rng(1).random((300, 5)), movie)
+    among_movies = rsa("files", store=store, **words)
+    assert {row["model"] for row in among_movies.rows} == {"net"}
+    assert among_movies.rows == alone.rows
+    # Stored models are compared beside files where they are asked for.
+    write_layer(store, "pixels", "pixels", 0, np.random.default_rng(2).random((40, 5)), "set")
+    beside = rsa("beside", store=store, **words, conditions=("set",), models=("pixels",))
+    assert {row["model"] for row in beside.rows} == {"pixels", "net"}
+    with pytest.raises(BrainsimError, match="which are the conditions"):
+        rsa("beside", store=store, **words, models=("pixels", "videomae-base"))
+    with pytest.raises(BrainsimError, match="no store at"):
+        rsa("beside", store=tmp_path / "none.zarr", **words, models=("pixels",))
+
+
 def test_rows_that_are_not_the_brains_stimuli_are_told(tmp_path: Path) -> None:
     _, brains = planted(0)
     np.save(tmp_path / "brains.npy", to_square(np.abs(brains)))
