@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +206,32 @@ def accuracy(
     )
 
 
+def foresee(models: Collection[str], *, table: Path | str | None = None, **_: object) -> None:
+    """Refuse models of which too few have an accuracy, before they are extracted: `brainsim run` asks.
+
+    Raises
+    ------
+    InvalidValueError, InputFileError
+        Too few; a table that cannot be read.
+    """
+    from brainsim.commands.accuracy_rows import find_accuracies, read_accuracies, tell_unused
+
+    own = {} if table is None else read_accuracies(table)
+    known = find_accuracies(sorted(models), own)
+    if len(known) < MIN_MODELS:
+        error = _too_few(len(known))
+        for told in tell_unused(own, scored=models, used=known):
+            error.add_note(told)
+        raise error
+
+
+def _too_few(n_models: int) -> InvalidValueError:
+    return InvalidValueError(
+        f"{n_models} model(s) have a published accuracy and a score of their own; at least {MIN_MODELS} are needed.",
+        hint="--table FILE adds accuracies; brainsim rsa, or partition with one family per system, scores systems",
+    )
+
+
 def _find_random(store: Store, accuracies: Mapping[str, PublishedAccuracy]) -> list[str]:
     """Return models whose stored activations are of random weights: what is published was reached by others."""
     weights: dict[str, set[bool]] = {}
@@ -236,10 +262,7 @@ def _choose_scores(
         if len(models) >= MIN_MODELS:
             chosen.append((scores, models))
     if not chosen:
-        raise InvalidValueError(
-            f"{best} model(s) have a published accuracy and a score of their own; at least {MIN_MODELS} are needed.",
-            hint="--table FILE adds accuracies; brainsim rsa, or partition with one family per system, scores systems",
-        )
+        raise _too_few(best)
     return chosen
 
 

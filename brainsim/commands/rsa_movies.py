@@ -12,7 +12,7 @@ import numpy as np
 from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import VERSION, RsaRequest, RsaSettings, resolve_settings
+from brainsim.commands.rsa_options import VERSION, RsaRequest, RsaSettings, resolve_settings, rsa_result_names
 
 if TYPE_CHECKING:
     from brainsim.commands.rsa_pictures import Pictures
@@ -278,7 +278,7 @@ def compare_movies(request: RsaRequest, protocol: str, words: Mapping[str, Any])
     started = time.monotonic()
     opened = open_for_results(request.store, dry_run=request.dry_run)
     if protocol == "both":
-        beside = replace(request, name=f"{request.name}-study")
+        beside = replace(request, name=rsa_result_names(request.name, protocol)[-1])
         plans = [
             plan_movies(opened, request, "default", resolve_settings("default", **words)),
             plan_movies(opened, beside, "study", resolve_settings("study", **_NO_WORDS)),

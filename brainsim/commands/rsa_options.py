@@ -133,6 +133,11 @@ QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+def rsa_result_names(name: str, protocol: str) -> tuple[str, ...]:
+    """Return the names of the results of an RSA: with both protocols that of the study's stands beside the other."""
+    return (name, f"{name}-study") if protocol == "both" else (name,)
+
+
 def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
     """Return the settings with some fields as the study has them."""
     return replace(settings, **{name: getattr(STUDY, name) for name in fields})

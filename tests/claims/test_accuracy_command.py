@@ -207,6 +207,8 @@ def test_a_table_that_is_none_is_refused_by_its_line(path: Path, tmp_path: Path,
 def test_other_mistakes_are_one_sentence(path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="accuracies"):
         accuracy("wrong", dataset="d", store=path, table=tmp_path / "none.tsv")
+    with pytest.raises(InputFileError, match="accuracies"):  # also before a store is there, as a study's plan asks
+        accuracy("wrong", dataset="d", store=tmp_path / "none.zarr", table=tmp_path / "none.tsv", dry_run=True)
     (tmp_path / "bytes.tsv").write_bytes(b"\xff\xfe\x00model")
     with pytest.raises(InputFileError, match="no table of text"):
         accuracy("wrong", dataset="d", store=path, table=tmp_path / "bytes.tsv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,16 @@ def test_mistakes_are_one_sentence(path: Path, options: dict[str, object], error
     with pytest.raises(error, match=text):
         claims("wrong", **{"dataset": "d", "store": path, **options})  # type: ignore[arg-type]
     assert not Store(path).has("claims/wrong/d")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"claims": ["flow-uniq"]}, "did you mean 'flow-unique'"), ({"systems": {"mvt": ["x"]}}, "did you mean 'mvd'")],
+)
+def test_claims_and_roles_are_checked_before_a_store_is_there(tmp_path: Path, options: Any, text: str) -> None:
+    """A study's plan asks beforehand."""
+    with pytest.raises(UnknownNameError, match=text):
+        claims("plan", dataset="d", store=tmp_path / "none.zarr", dry_run=True, **options)
 
 
 def test_subjects_that_were_scored_otherwise_are_refused(tmp_path: Path, scores: Scores) -> None:
