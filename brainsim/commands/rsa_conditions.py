@@ -210,12 +210,13 @@ def _score_and_write(
     settings: RsaSettings,
     subjects: Sequence[str],
 ) -> Mapping[str, Any]:
+    from brainsim.commands.rsa_caveats import lone_caveats, without_lone_p
     from brainsim.commands.rsa_condition_scores import score_conditions
     from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
     found, options = data.found, key["options"]
     scores = score_conditions(found, data.brains, settings, options, progress=request.progress)
-    warnings = [*data.notes, *scores.notes]
+    warnings = [*data.notes, *scores.notes, *lone_caveats(scores.tables)]
     told = {"comparison": settings.compare, "distance": settings.distance, "options": options, "warnings": warnings}
     for index, subject in enumerate(subjects):
         arrays = {"layer_score": scores.layer[:, :, index], "model_score": scores.model[:, :, index]}
@@ -253,7 +254,7 @@ def _score_and_write(
         arrays={},
         attributes={
             **told,
-            **scores.tables,
+            **without_lone_p(scores.tables),
             "subjects": list(subjects),
             "dataset": request.dataset,
             "sources": sources,

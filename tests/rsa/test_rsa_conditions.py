@@ -139,6 +139,22 @@ def test_combined_layers_are_scored_among_stimuli_that_were_held_out(tmp_path: P
     assert (again.n_nodes_written, again.n_nodes_reused) == (0, 7)
 
 
+def test_one_subject_has_a_p_only_beside_an_interval(tmp_path: Path) -> None:
+    """Combined layers are scored in parts of the stimuli, a single layer by a bootstrap of stimuli."""
+    layers, brains = planted(0)
+    np.save(tmp_path / "layers.npy", to_square(layers))
+    np.save(tmp_path / "one.npy", to_square(layers[1]))
+    np.save(tmp_path / "brain.npy", to_square(np.abs(brains[0])))
+    files = {"net": (str(tmp_path / "layers.npy"),), "one": (str(tmp_path / "one.npy"),)}
+    summary = rsa("alone", dataset="x", store=tmp_path / "s.zarr", rdms={"IT": (str(tmp_path / "brain.npy"),)},
+                  model_rdms=files, compare="pearson", n_bootstraps=50)  # fmt: skip
+    rows = {row["model"]: row for row in summary.rows}
+    assert [rows["net"][name] for name in ("low", "p", "q")] == [None] * 3
+    assert all(rows["one"][name] is not None for name in ("low", "high", "p", "q"))
+    assert rows["one"]["q"] == pytest.approx(rows["one"]["p"])  # the only one that is tested
+    assert any(warning.startswith("One subject: ") for warning in summary.warnings)
+
+
 def test_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
     from brainsim.commands.rsa_files import read_rdms
 
