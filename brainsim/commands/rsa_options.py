@@ -12,7 +12,7 @@ from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
 
 # Of what results hold and how it is made: results of another version are made anew.
-VERSION = 2
+VERSION = 3
 
 PROTOCOLS = ("default", "study", "both")
 METHODS = ("auto", "partition", "residual", "none")
