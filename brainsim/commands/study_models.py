@@ -53,19 +53,20 @@ def check_globs(step: Step, models: Collection[str]) -> None:
     step : Step
         An analysis.
     models : collection of str
-        What will be there (`find_models`).
+        What will be there (`find_models`); what the step itself reads from files of RDMs is too.
 
     Raises
     ------
     UnknownNameError
         The first is the error, the others are its notes.
     """
+    models = {*models, *_mapping(step, "model_rdms")}
     wanted = words_of(step.values.get("models")) if "models" in step.verb.keys else []
     wrong = [f"models: {_tell(glob, models)}" for glob in wanted if not _matches(glob, models)]
     chosen = [model for model in models if not wanted or any(_matches(glob, [model]) for glob in wanted)]
     wrong += [
         f"family {family!r}: {_tell(glob, chosen)}"
-        for family, globs in _families(step).items()
+        for family, globs in _mapping(step, "families").items()
         for glob in globs
         if not wrong and not _matches(glob, chosen)
     ]
@@ -76,9 +77,10 @@ def check_globs(step: Step, models: Collection[str]) -> None:
         raise error
 
 
-def _families(step: Step) -> Mapping[str, tuple[str, ...]]:
-    given = step.values.get("families") if "families" in step.verb.keys else None
-    read: Any = {} if given is None else step.verb.keys["families"].read(given)
+def _mapping(step: Step, name: str) -> Mapping[str, tuple[str, ...]]:
+    """Return a value of a step that is a table of names; an empty one where the step has none."""
+    given = step.values.get(name) if name in step.verb.keys else None
+    read: Any = {} if given is None else step.verb.keys[name].read(given)
     return read if isinstance(read, Mapping) else {}
 
 

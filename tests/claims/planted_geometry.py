@@ -1,4 +1,4 @@
-"""Turn a seed into a store whose streams have geometries mixed from those of nine systems, so that the claims hold or fail.
+"""Turn a seed into a store of streams whose geometries are mixed from those of nine systems: the claims hold or fail.
 
 Every system has features of its own, slow as those of movies are. A stream is a random readout of all systems' features
 after the haemodynamic response, each system by its amplitude, and noise: its RDM then holds each system's RDM by the

@@ -135,6 +135,11 @@ def test_models_that_an_extraction_may_bring_are_awaited(tmp_path: Path, models:
     assert plan_text(tmp_path, text, SOURCES)["fit.main"].state == "to do"
 
 
+def test_models_of_files_are_there(tmp_path: Path) -> None:
+    table = '[rsa.files]\nrdms = {IT = ["it.npy"]}\nmodel_rdms = {net = ["net.npy"]}\nfamilies = {a = ["net"]}'
+    assert plan_text(tmp_path, TEXT.replace("[fit.main]", table), SOURCES)["rsa.files"].state == "to do"
+
+
 def test_an_accuracy_that_too_few_models_can_have_is_told_beforehand(tmp_path: Path) -> None:
     text = f"{TEXT}[accuracy.top-1]\n[report]\n".replace('["pixels"]', str(list(ROWS)).replace("'", '"'))
     plans = plan_text(tmp_path, text, SOURCES)
