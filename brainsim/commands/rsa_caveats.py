@@ -53,9 +53,7 @@ def lone_caveats(tables: Mapping[str, Any]) -> list[str]:
     if not lone:
         return []
     where = "" if len(lone) == len(counts) else f" in {', '.join(lone)}"
-    return [
-        f"One subject{where}: no intervals over subjects and no noise ceiling, and no p where there is no interval."
-    ]
+    return [f"One subject{where}: no interval over subjects, no noise ceiling, and no p where there is no interval."]
 
 
 def without_lone_p(tables: Mapping[str, Any]) -> dict[str, Any]:

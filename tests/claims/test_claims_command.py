@@ -94,7 +94,7 @@ def test_protocol_default_answers_where_both_are_stored(tmp_path: Path) -> None:
     """As `rsa geometry --protocol both` leaves them: "geometry-study" comes before "geometry/" in the store."""
     hold, fail = plant_scores("hold", 3), plant_scores("fail", 3)
     store = Store(tmp_path / "s.zarr", mode="a")
-    write_rsa(store, fail, "geometry-study", joint=True, protocol="study")
+    write_rsa(store, fail, "geometry-study", joint=True, protocol="study", ceiling=0.2)
     write_rsa(store, hold, "geometry", joint=True)
     both = claims("both", dataset="d", store=store.path)
     assert {row["source"] for row in both.answers} == {"rsa geometry"}
