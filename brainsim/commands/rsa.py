@@ -176,7 +176,7 @@ def rsa(
     ----------
     Kriegeskorte, Mur and Bandettini 2008, Front. Syst. Neurosci. 2; Nili et al. 2014, PLoS Comput. Biol. 10.
     """
-    from brainsim.commands.rsa_options import PROTOCOLS, RsaRequest, condition_settings
+    from brainsim.commands.rsa_options import PROTOCOLS, RsaRequest, check_words, condition_settings
 
     check_node_name(name, what="the analysis' name")
     check_node_name(dataset, what="--dataset")
@@ -226,6 +226,7 @@ def rsa(
             raise InvalidValueError(f"{flag} goes with --rdms: files of RDMs belong to stimulus sets.")
     from brainsim.commands.rsa_betas import compare_betas, has_betas
 
+    check_words(protocol, words)
     if has_betas(store, dataset, subjects):
         return compare_betas(request, condition_settings(protocol, words, what="betas"))
     from brainsim.commands.rsa_movies import compare_movies

@@ -175,6 +175,19 @@ def condition_settings(protocol: str, words: Mapping[str, Any], *, what: str) ->
     return resolve_settings("default", **{**words, "min_lag_s": 0.0, "trim_s": 0.0})
 
 
+def check_words(protocol: str, words: Mapping[str, Any]) -> None:
+    """Refuse words that neither movies nor betas could take, before a store says which of the two there are.
+
+    Raises
+    ------
+    InvalidValueError
+        See `resolve_settings`.
+    """
+    # Betas have no lag, and comparisons of whole geometries want none: the default of movies is not held against them.
+    lag_s = 0.0 if words["min_lag_s"] is None else words["min_lag_s"]
+    resolve_settings("study" if protocol == "study" else "default", **{**words, "min_lag_s": lag_s})
+
+
 def resolve_settings(
     protocol: str,
     *,

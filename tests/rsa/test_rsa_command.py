@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 
 from brainsim import rsa
-from brainsim.core.errors import BrainsimError
+from brainsim.core.errors import BrainsimError, InvalidValueError, StoreError
 from brainsim.store import Store
 
 N_TRS = (70, 66, 74, 68, 72, 64)
@@ -235,6 +235,16 @@ def test_bad_words_are_told(store: Path, words: dict[str, Any], told: str) -> No
     with pytest.raises(BrainsimError, match=told):
         rsa("bad", dataset="toy", store=store, **words)
     assert not Store(store).has("rsa/bad/toy/group")
+
+
+@pytest.mark.parametrize("words", [{"min_lag_s": -1}, {"compare": "cka", "pairs": "between-run"}, {"combine": "ols"}])
+def test_words_are_checked_before_a_store_is_there(tmp_path: Path, words: dict[str, Any]) -> None:
+    """A study's plan asks beforehand."""
+    for protocol in ("default", "both"):
+        with pytest.raises(InvalidValueError, match=f"--{next(iter(words)).replace('_', '-')}"):
+            rsa("plan", dataset="toy", store=tmp_path / "none.zarr", protocol=protocol, dry_run=True, **words)
+    with pytest.raises(StoreError):  # betas may have it, and movies with --min-lag-s 0
+        rsa("plan", dataset="toy", store=tmp_path / "none.zarr", compare="cka", dry_run=True)
 
 
 def test_one_run_scores_layers_alone_and_says_so(tmp_path: Path) -> None:
