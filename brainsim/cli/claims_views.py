@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from brainsim.cli.output import make_lines, make_table, tell
+from brainsim.cli.output import make_lines, make_table, tell, tell_p
 
 ANSWER_STYLES = {"supported": "bold green", "not supported": "bold red", "undecided": "yellow", "not tested": "dim"}
 
@@ -25,7 +25,7 @@ def show_claims(summary: Any) -> RenderableType:
         parts += [Text(), Text(f"Answers from {measure}", style="bold")]
         for row in answers:
             parts.append(_tell_answer(row))
-        tests = [_test_row(row) for row in summary.tests if row["measure"] == measure]
+        tests = [{**row, "interval": _interval(row)} for row in summary.tests if row["measure"] == measure]
         if tests:
             columns = {
                 "claim": "claim", "part": "part", "stream": "stream", "estimate": "estimate", "interval": "[low, high]",
@@ -39,7 +39,7 @@ def show_claims(summary: Any) -> RenderableType:
 def show_accuracy(summary: Any) -> RenderableType:
     """Show the correlation of each stream, then the models."""
     lines = {"accuracy": f"{summary.name} of {summary.dataset}, in {summary.store}", "correlation": summary.method}
-    correlations = [{**row, "interval": _interval(row), "p": _p(row["p"])} for row in summary.correlations]
+    correlations = [{**row, "interval": _interval(row)} for row in summary.correlations]
     columns = {
         "measure": "measure", "stream": "stream", "correlation": "correlation", "interval": "[low, high] over subjects",
         "p": "p over models", "n_models": "models", "n_subjects": "subjects", "source": "from",
@@ -79,18 +79,10 @@ def _tell_answer(row: Mapping[str, Any]) -> Text:
     if row["answer"] == "not tested":
         text.append(f" ({row['reason']})", style="dim")
     else:
-        q = f"q for {_p(row['q_for'])}, q against {_p(row['q_against'])}"
+        q = f"q for {tell_p(row['q_for'])}, q against {tell_p(row['q_against'])}"
         text.append(f" ({q}; {row['n_subjects']} subjects; {row['source']})", style="dim")
     return text
 
 
-def _test_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "interval": _interval(row), "p_for": _p(row["p_for"]), "p_against": _p(row["p_against"])}
-
-
 def _interval(row: Mapping[str, Any]) -> str | None:
     return None if row.get("low") is None else f"[{tell(row['low'])}, {tell(row['high'])}]"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"

@@ -21,6 +21,9 @@ MAX_WORDS = 12
 # A table that is piped into a file or a program keeps its columns whole, however long its paths are.
 PIPED_WIDTH = 400
 
+# Chances below this are told as below it: three digits would say that they are none.
+LEAST_P = 0.001
+
 # Fields that are told elsewhere: warnings on stderr, a dry run in the heading.
 TOLD_ELSEWHERE = ("warnings", "dry_run")
 
@@ -96,6 +99,8 @@ def tell(value: Any, name: str = "") -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             return "–"
+        if name.split("_")[0] in ("p", "q"):
+            return tell_p(value)
         return f"{value:.1f} s" if name == "seconds" else f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {tell(item, name)}" for key, item in value.items())
@@ -105,6 +110,13 @@ def tell(value: Any, name: str = "") -> str:
         shown = ", ".join(tell(item) for item in value[:MAX_WORDS])
         return f"{shown} and {len(value) - MAX_WORDS} more" if len(value) > MAX_WORDS else shown
     return str(value)
+
+
+def tell_p(value: float | None) -> str:
+    """Return a chance or a false discovery rate as a person reads it: "0.023", or "< 0.001"."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"< {LEAST_P:g}" if value < LEAST_P else f"{value:.3f}"
 
 
 def tell_name(name: str) -> str:

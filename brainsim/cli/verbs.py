@@ -87,7 +87,10 @@ def run_verb(
         if not getattr(summary, "ok", True):
             failure = getattr(summary, "error", None)
             if failure is not None:  # the result tells what was done all the same
-                tell_error(errors, BrainsimError(failure["message"], hint=failure["hint"]), verb)
+                told = BrainsimError(failure["message"], hint=failure["hint"])
+                for note in failure.get("notes", ()):
+                    told.add_note(note)
+                tell_error(errors, told, verb)
             raise typer.Exit(EXIT_ERROR)
 
 

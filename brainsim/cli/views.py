@@ -201,8 +201,8 @@ def _result_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str],
     if not rows:
         return []
     filled = {key: heading for key, heading in columns.items() if any(row.get(key) is not None for row in rows)}
-    shown = [{**row, **({"p": f"{row['p']:.2g}"} if row.get("p") is not None else {})} for row in rows[:MAX_ROWS]]
-    parts: list[RenderableType] = [Text(), Text(title, style="bold"), make_table(shown, columns=filled)]
+    table = make_table(rows[:MAX_ROWS], columns=filled)
+    parts: list[RenderableType] = [Text(), Text(title, style="bold"), table]
     if len(rows) > MAX_ROWS:
         parts.append(Text(f"… and {len(rows) - MAX_ROWS:,} more rows (--json gives all)"))
     return parts

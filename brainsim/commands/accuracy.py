@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +101,8 @@ def accuracy(
     measures : sequence of {"encoding", "geometry"}
         R2 of partitions and fits, similarity of RDMs.
     partitions, fits, rsas : sequence of str, optional
-        Names of results to take scores from; by default all of the dataset. Of each measure the one with most models
-        is taken.
+        Names of results to take scores from; by default all of the dataset, but an RSA of protocol study only where
+        there is no other. Of each measure the one with most models is taken.
     streams : sequence of str
         Streams to relate; all by default.
     method : {"kendall", "spearman"}
@@ -129,8 +129,8 @@ def accuracy(
     ----------
     Yamins et al. 2014, PNAS 111; Schrimpf et al. 2020, Neuron 108; Kendall 1945, Biometrika 33.
     """
-    from brainsim.commands.accuracy_rows import find_accuracies
-    from brainsim.commands.score_sources import find_scores
+    from brainsim.commands.accuracy_rows import find_accuracies, read_accuracies, tell_unused
+    from brainsim.commands.score_sources import find_scores, protocol_caveats
     from brainsim.stats.rank_correlation import METHODS
 
     started = time.monotonic()
@@ -138,19 +138,31 @@ def accuracy(
     check_choice("--method", method, METHODS)
     for measure in measures:
         check_choice("--measures", measure, MEASURES)
+    own = {} if table is None else read_accuracies(table)
     opened = open_for_results(store, dry_run=dry_run)
     found = find_scores(opened, dataset, partitions=partitions, fits=fits, rsas=rsas, streams=streams, as_rows=False)
-    accuracies = find_accuracies(sorted({s for scores in found for s in scores.systems}), table)
+    scored = {system for scores in found for system in scores.systems}
+    accuracies = find_accuracies(sorted(scored), own)
     untrained = _find_random(opened, accuracies)
     trained = {model: a for model, a in accuracies.items() if model not in untrained}
-    chosen = _choose_scores(found, measures, trained)
+    try:
+        chosen = _choose_scores(found, measures, trained)
+    except InvalidValueError as error:
+        for told in tell_unused(own, scored=scored, used=trained):
+            error.add_note(told)
+        raise
     rows, correlations = [], []
     for scores, models in chosen:
         known = [trained[model] for model in models]
         ceilings = _find_ceilings(opened, scores)
         rows += _tell_models(scores, known, ceilings)
         correlations += _correlate(scores, known, ceilings, method, seed)
-    warnings = _warn(untrained, rows, chosen, trained)
+    used = {model for _, models in chosen for model in models}
+    warnings = [
+        *tell_unused(own, scored=scored, used=used),
+        *protocol_caveats(opened, [scores for scores, _ in chosen]),
+        *_warn(untrained, rows, chosen, trained),
+    ]
     path = f"accuracy/{name}/{dataset}"
     sources = [node for scores, _ in chosen for node in scores.nodes]
     told = {"dataset": dataset, "method": method, "streams": list(streams), "measures": list(measures), "seed": seed}
@@ -194,6 +206,32 @@ def accuracy(
     )
 
 
+def foresee(models: Collection[str], *, table: Path | str | None = None, **_: object) -> None:
+    """Refuse models of which too few have an accuracy, before they are extracted: `brainsim run` asks.
+
+    Raises
+    ------
+    InvalidValueError, InputFileError
+        Too few; a table that cannot be read.
+    """
+    from brainsim.commands.accuracy_rows import find_accuracies, read_accuracies, tell_unused
+
+    own = {} if table is None else read_accuracies(table)
+    known = find_accuracies(sorted(models), own)
+    if len(known) < MIN_MODELS:
+        error = _too_few(len(known))
+        for told in tell_unused(own, scored=models, used=known):
+            error.add_note(told)
+        raise error
+
+
+def _too_few(n_models: int) -> InvalidValueError:
+    return InvalidValueError(
+        f"{n_models} model(s) have a published accuracy and a score of their own; at least {MIN_MODELS} are needed.",
+        hint="--table FILE adds accuracies; brainsim rsa, or partition with one family per system, scores systems",
+    )
+
+
 def _find_random(store: Store, accuracies: Mapping[str, PublishedAccuracy]) -> list[str]:
     """Return models whose stored activations are of random weights: what is published was reached by others."""
     weights: dict[str, set[bool]] = {}
@@ -224,10 +262,7 @@ def _choose_scores(
         if len(models) >= MIN_MODELS:
             chosen.append((scores, models))
     if not chosen:
-        raise InvalidValueError(
-            f"{best} model(s) have a published accuracy and a score of their own; at least {MIN_MODELS} are needed.",
-            hint="--table FILE adds accuracies; brainsim rsa, or partition with one family per system, scores systems",
-        )
+        raise _too_few(best)
     return chosen
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainsim.core.checks import check_file
 from brainsim.core.errors import InputFileError
+from brainsim.core.registry import suggest
 
 COLUMNS = ("model", "accuracy", "source")
+
+# Rows of a table that are named in one warning: a list of all that was ever published may be given.
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,10 @@ class PublishedAccuracy:
     is_own: bool = False
 
 
-def find_accuracies(models: Iterable[str], table: Path | str | None) -> dict[str, PublishedAccuracy]:
-    """Return the accuracy of each model that has one; the user's table goes before the models' own rows."""
+def find_accuracies(models: Iterable[str], own: Mapping[str, PublishedAccuracy]) -> dict[str, PublishedAccuracy]:
+    """Return the accuracy of each model that has one; the user's own go before the models' own rows."""
     from brainsim.models import MODELS
 
-    own = {} if table is None else read_accuracies(table)
     found = {}
     for model in models:
         if model in own:
@@ -48,6 +51,31 @@ def find_accuracies(models: Iterable[str], table: Path | str | None) -> dict[str
         elif (row := MODELS.get(model)) is not None and row.accuracy is not None:
             found[model] = PublishedAccuracy(model, row.accuracy.percent, row.accuracy.task, row.accuracy.source)
     return found
+
+
+def tell_unused(own: Iterable[str], *, scored: Collection[str], used: Collection[str]) -> list[str]:
+    """Return a warning of the user's rows that no score stands beside, each with why; none where all are used.
+
+    Parameters
+    ----------
+    own : iterable of str
+        Models of the user's table.
+    scored : collection of str
+        Models of all results that were asked, alone or with others.
+    used : collection of str
+        Models whose accuracy is related to a score.
+    """
+    left = [model for model in own if model not in used]
+    reasons = [
+        f"{model} has no score of its own"
+        if model in scored
+        else f"no result has {model!r} ({suggest(model, sorted(scored)).removesuffix('.')})"
+        for model in left[:MAX_NAMED]
+    ]
+    if not left:
+        return []
+    more = f"; and {len(left) - MAX_NAMED} more" if len(left) > MAX_NAMED else ""
+    return [f"{len(left)} row(s) of the table of accuracies are not used: {'; '.join(reasons)}{more}."]
 
 
 def read_accuracies(path: Path | str) -> dict[str, PublishedAccuracy]:

@@ -98,8 +98,9 @@ def claims(
     measures : sequence of {"encoding", "geometry"}
         R2 of partitions and fits, similarity of RDMs; each answers by itself.
     partitions, fits, rsas : sequence of str, optional
-        Names of results to ask; by default all of the dataset. A claim is answered by the first that can: partitions
-        with many subsets first, then fits of single systems.
+        Names of results to ask; by default all of the dataset, but an RSA of protocol study only where there is no
+        other. A claim is answered by the first that can: partitions with many subsets first, then fits of single
+        systems; of several RSA results the first by name.
     systems : mapping of str to sequence of str, optional
         Systems that a role of the claims stands for, instead of the study's: mvd=mvd-base,my-mvd.
     streams : sequence of str
@@ -140,7 +141,7 @@ def claims(
     Winkler et al. 2014, NeuroImage 92 (sign flips); Berger 1982, Technometrics 24 (all parts must hold); Lakens 2017,
     Soc. Psychol. Personal. Sci. 8 (smallest effect of interest); Holm 1979, Scand. J. Stat. 6.
     """
-    from brainsim.commands.score_sources import find_scores
+    from brainsim.commands.score_sources import find_scores, protocol_caveats
     from brainsim.stats.claims import answer_claims
     from brainsim.stats.claims.catalogue import select_claims
 
@@ -149,9 +150,9 @@ def claims(
     for measure in measures:
         check_choice("--measures", measure, MEASURES)
     rules = _read_rules(alpha, correction, little, smallest, interval, seed)
-    opened = open_for_results(store, dry_run=dry_run)
     chosen = select_claims(claims)
     roles = _check_roles(systems, chosen)
+    opened = open_for_results(store, dry_run=dry_run)
     found = find_scores(opened, dataset, partitions=partitions, fits=fits, rsas=rsas, streams=streams)
     asked = [scores for scores in found if scores.measure in measures]
     if not asked:
@@ -172,7 +173,9 @@ def claims(
     }
     rows = [_tell_answer(answer) for answer in answers]
     tests = [{"measure": a.measure, "claim": a.claim.name, **_plain(row)} for a in answers for row in a.rows]
-    warnings = _warn(answers, asked, rules)
+    used = {answer.source for answer in answers if answer.rows}
+    warnings = protocol_caveats(opened, [some for some in asked if some.source in used])
+    warnings += _warn(answers, asked, rules)
     is_done = result_is_done(opened, path, key, overwrite=overwrite)
     if not dry_run and not is_done:
         opened.write(

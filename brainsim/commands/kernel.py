@@ -87,7 +87,7 @@ def kernel(
     bands : {"layer", "system", "family"}
         What gets a weight of its own: every layer, every model or every family.
     families : mapping of str to sequence of str
-        Families as NAME=GLOB,GLOB over models; those of the models by default.
+        Families as NAME=GLOB,GLOB over models, each of which must match one; those of the models by default.
     delays : sequence of int
         Delays of the features against the BOLD, in TRs; 1,2,3,4 by default.
     hrf : {"fir", "spm", "glover"}

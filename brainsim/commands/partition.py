@@ -108,7 +108,7 @@ def partition(
     store : Path
         Store that holds the activations and the BOLD.
     families : mapping of str to sequence of str
-        Families as globs over models; by default the families that the models' rows name.
+        Families as globs over models, each of which must match one; by default the families that the models' rows name.
     method : {"commonality", "shapley", "product-measure"}
         What is told of each family: its unique part, its fair share of all parts, or its share of the joint model's
         score (not unique: correlated families divide what they share). All that the subsets allow is stored.

@@ -68,7 +68,7 @@ def rsa(
     *,
     dataset: str,
     store: Path | str = "store/brainsim.zarr",
-    models: Sequence[str] = ("*",),
+    models: Sequence[str] | None = None,
     rdms: Mapping[str, Sequence[str]] | None = None,
     model_rdms: Mapping[str, Sequence[str]] | None = None,
     conditions: Sequence[str] = (),
@@ -109,12 +109,13 @@ def rsa(
         Dataset given at ingest; with --rdms any name for these data.
     store : Path
         Store that holds the activations and the BOLD.
-    models : sequence of str
-        Globs over stored models or feature sets.
+    models : sequence of str, optional
+        Globs over stored models or feature sets; all by default, and none beside --model-rdms.
     rdms : mapping of str to sequence of str, optional
         RDMs of brains from files, STREAM=FILE: .npy, .npz, .mat, .csv or .tsv of one RDM, or of one per subject.
     model_rdms : mapping of str to sequence of str, optional
-        RDMs of models from files, MODEL=FILE, beside the stored models: one RDM, or one per layer.
+        RDMs of models from files, MODEL=FILE: one RDM, or one per layer. Stored models are compared beside them only
+        where --models or --conditions name any.
     conditions : sequence of str
         With --rdms: stored stimuli whose rows are the conditions, in order; the only ones by default.
     protocol : {"default", "study", "both"}
@@ -140,7 +141,7 @@ def rsa(
     keep_lag_means : bool
         Keep what depends on the time between TRs alone; unrelated slow series are alike in it. Protocol study keeps it.
     families : mapping of str to sequence of str, optional
-        Families as globs over models; those of the models' rows by default.
+        Families as globs over models, each of which must match one; those of the models' rows by default.
     subsets : {"all", "leave-one-out", "singles", "max-order=K"}
         Subsets of families whose joint score is taken.
     squared : bool
@@ -175,7 +176,7 @@ def rsa(
     ----------
     Kriegeskorte, Mur and Bandettini 2008, Front. Syst. Neurosci. 2; Nili et al. 2014, PLoS Comput. Biol. 10.
     """
-    from brainsim.commands.rsa_options import PROTOCOLS, RsaRequest, condition_settings
+    from brainsim.commands.rsa_options import PROTOCOLS, RsaRequest, check_words, condition_settings
 
     check_node_name(name, what="the analysis' name")
     check_node_name(dataset, what="--dataset")
@@ -195,7 +196,7 @@ def rsa(
         name=name,
         dataset=dataset,
         store=store,
-        models=tuple(models),
+        models=("*",) if models is None else tuple(models),
         families=families,
         subset_spec=subsets,
         subjects=tuple(subjects),
@@ -215,6 +216,8 @@ def rsa(
             rdms=rdms,
             model_rdms=model_rdms or {},
             conditions=conditions,
+            # What a store holds has nothing to do with files, unless it is named: it may be movies.
+            with_stored=not model_rdms or models is not None or bool(conditions),
             squared=squared,
             raw_ceiling=raw_ceiling,
         )
@@ -223,6 +226,7 @@ def rsa(
             raise InvalidValueError(f"{flag} goes with --rdms: files of RDMs belong to stimulus sets.")
     from brainsim.commands.rsa_betas import compare_betas, has_betas
 
+    check_words(protocol, words)
     if has_betas(store, dataset, subjects):
         return compare_betas(request, condition_settings(protocol, words, what="betas"))
     from brainsim.commands.rsa_movies import compare_movies

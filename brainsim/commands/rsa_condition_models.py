@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.core.errors import InvalidValueError, UnknownNameError
+from brainsim.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from brainsim.features.bands import LayerSource
@@ -77,7 +77,7 @@ def model_rdms_of(
     families: Mapping[str, Sequence[str]] | None = None,
     device: str = "cpu",
 ) -> ModelRdms:
-    """Return the RDMs of stored models, then those of files; with families, of their models alone.
+    """Return the RDMs of stored models, where a store is given, then those of files; with families, of theirs alone.
 
     Raises
     ------
@@ -91,12 +91,8 @@ def model_rdms_of(
     rows: list[np.ndarray] = []
     digests: list[Any] = []
     sources: list[str] = []
-    nodes = store.nodes("activations", type="activations") if store is not None else []
-    if nodes or not files:
-        if store is None:
-            raise UnknownNameError(
-                "there is no store, and no file of model RDMs.", hint="--model-rdms MODEL=FILE, or brainsim extract"
-            )
+    if store is not None:
+        nodes = store.nodes("activations", type="activations")
         for layer in _stored_layers(nodes, models, conditions):
             layers.append({"model": layer.model, "layer": layer.layer, "index": layer.index, "family": layer.family})
             rows.append(_layer_rdm(store, layer, distance, n_stimuli, device))

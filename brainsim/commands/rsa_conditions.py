@@ -14,7 +14,7 @@ from brainsim.commands.encoding_plan import result_is_done
 from brainsim.commands.rsa import RsaSummary
 from brainsim.commands.rsa_condition_models import ModelRdms, digest_rdms, model_rdms_of
 from brainsim.commands.rsa_options import REPEAT_DISTANCES, VERSION, RsaRequest, RsaSettings
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import InvalidValueError, UnknownNameError
 
 if TYPE_CHECKING:
     from brainsim.store import Store
@@ -52,6 +52,7 @@ def compare_conditions(
     rdms: Mapping[str, Sequence[str]],
     model_rdms: Mapping[str, Sequence[str]],
     conditions: Sequence[str],
+    with_stored: bool,
     squared: bool,
     raw_ceiling: bool,
 ) -> RsaSummary:
@@ -74,9 +75,13 @@ def compare_conditions(
         )
     n_subjects, n_pairs = next(iter(sizes.values()))
     n_stimuli = n_rows_of(n_pairs)
-    there = _store_of(request)
+    if with_stored and _store_of(request) is None:
+        raise UnknownNameError(
+            f"there is no store at {request.store}, whose models would be compared.",
+            hint="--model-rdms MODEL=FILE alone, or brainsim extract",
+        )
     found = model_rdms_of(
-        there,
+        _store_of(request) if with_stored else None,
         models=request.models,
         files=model_rdms,
         conditions=conditions,
@@ -205,12 +210,13 @@ def _score_and_write(
     settings: RsaSettings,
     subjects: Sequence[str],
 ) -> Mapping[str, Any]:
+    from brainsim.commands.rsa_caveats import lone_caveats, without_lone_p
     from brainsim.commands.rsa_condition_scores import score_conditions
     from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
     found, options = data.found, key["options"]
     scores = score_conditions(found, data.brains, settings, options, progress=request.progress)
-    warnings = [*data.notes, *scores.notes]
+    warnings = [*data.notes, *scores.notes, *lone_caveats(scores.tables)]
     told = {"comparison": settings.compare, "distance": settings.distance, "options": options, "warnings": warnings}
     for index, subject in enumerate(subjects):
         arrays = {"layer_score": scores.layer[:, :, index], "model_score": scores.model[:, :, index]}
@@ -248,7 +254,7 @@ def _score_and_write(
         arrays={},
         attributes={
             **told,
-            **scores.tables,
+            **without_lone_p(scores.tables),
             "subjects": list(subjects),
             "dataset": request.dataset,
             "sources": sources,

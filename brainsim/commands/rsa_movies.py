@@ -12,7 +12,7 @@ import numpy as np
 from brainsim.commands.encoding_data import SubjectGroup, find_subjects, group_by_timing
 from brainsim.commands.encoding_plan import describe_layers, open_for_results, result_is_done
 from brainsim.commands.rsa import RsaSummary
-from brainsim.commands.rsa_options import VERSION, RsaRequest, RsaSettings, resolve_settings
+from brainsim.commands.rsa_options import VERSION, RsaRequest, RsaSettings, resolve_settings, rsa_result_names
 
 if TYPE_CHECKING:
     from brainsim.commands.rsa_pictures import Pictures
@@ -159,6 +159,7 @@ def score_plan(store: Store, plan: MovieRsa, *, pictures: list[Pictures] | None 
 def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]:
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
     from brainsim.commands import rsa_pictures
+    from brainsim.commands.rsa_caveats import ceiling_caveats, lone_caveats, without_lone_p
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
     from brainsim.rsa.compare import why_untested
@@ -189,14 +190,9 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
             "Layer weights were fitted on other subjects who saw the same: what the layers share by chance with these "
             "very stimuli counts for the model."
         )
-    for group in groups:
-        for subject in dict.fromkeys(name for name, _ in group.targets):
-            source = next(s for s in everyone if s.name == subject)
-            _write_subject(store, plan, group, subject, source.sources, keys[subject], notes)
-    layers = describe_layers(plan.layers)
     tables = group_tables(
         groups,
-        layers=layers,
+        layers=describe_layers(plan.layers),
         models=plan.models,
         families=plan.families,
         subset_spec=plan.request.subset_spec,
@@ -204,6 +200,11 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
         compare=plan.settings.compare,
         seed=plan.request.seed,
     )
+    notes += [*ceiling_caveats(plan.groups), *lone_caveats(tables)]
+    for group in groups:
+        for subject in dict.fromkeys(name for name, _ in group.targets):
+            source = next(s for s in everyone if s.name == subject)
+            _write_subject(store, plan, group, subject, source.sources, keys[subject], notes)
     rsa_pictures.write_pictures(
         store, plan.request.name, plan.request.dataset, key, pictures[0], sources=[plan.path(s.name) for s in everyone]
     )
@@ -213,7 +214,7 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
         key=key,
         arrays={},
         attributes={
-            **tables,
+            **without_lone_p(tables),
             "subjects": [s.name for s in everyone],
             "dataset": plan.request.dataset,
             "protocol": plan.protocol,
@@ -283,7 +284,7 @@ def compare_movies(request: RsaRequest, protocol: str, words: Mapping[str, Any])
     started = time.monotonic()
     opened = open_for_results(request.store, dry_run=request.dry_run)
     if protocol == "both":
-        beside = replace(request, name=f"{request.name}-study")
+        beside = replace(request, name=rsa_result_names(request.name, protocol)[-1])
         plans = [
             plan_movies(opened, request, "default", resolve_settings("default", **words)),
             plan_movies(opened, beside, "study", resolve_settings("study", **_NO_WORDS)),

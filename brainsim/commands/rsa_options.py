@@ -133,6 +133,11 @@ QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+def rsa_result_names(name: str, protocol: str) -> tuple[str, ...]:
+    """Return the names of the results of an RSA: with both protocols that of the study's stands beside the other."""
+    return (name, f"{name}-study") if protocol == "both" else (name,)
+
+
 def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
     """Return the settings with some fields as the study has them."""
     return replace(settings, **{name: getattr(STUDY, name) for name in fields})
@@ -168,6 +173,19 @@ def condition_settings(protocol: str, words: Mapping[str, Any], *, what: str) ->
             f"--method is residual, the study's control between runs; {what} have partition or none."
         )
     return resolve_settings("default", **{**words, "min_lag_s": 0.0, "trim_s": 0.0})
+
+
+def check_words(protocol: str, words: Mapping[str, Any]) -> None:
+    """Refuse words that neither movies nor betas could take, before a store says which of the two there are.
+
+    Raises
+    ------
+    InvalidValueError
+        See `resolve_settings`.
+    """
+    # Betas have no lag, and comparisons of whole geometries want none: the default of movies is not held against them.
+    lag_s = 0.0 if words["min_lag_s"] is None else words["min_lag_s"]
+    resolve_settings("study" if protocol == "study" else "default", **{**words, "min_lag_s": lag_s})
 
 
 def resolve_settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class RunSummary:
     n_bytes_free : int
         Free space on the store's disk.
     error : dict or None
-        message and hint of the first step that failed, is stale or is wrong.
+        step, message, notes and hint of the first step that failed, is stale or is wrong, with the line of the file.
     warnings : tuple of str
         What the steps warned of.
     seconds : float
@@ -74,7 +74,8 @@ def run(
 
     Every table of the file is one call of one verb. A step whose results are complete is not computed again, and a
     study that broke off goes on from there by the same command. A step that fails keeps back the steps that need it,
-    and no others. Each step is logged, with times, in STUDY.log.jsonl beside the file.
+    and no others; a report waits for claims and accuracy, and does without those that fail. Each step is logged, with
+    times, in STUDY.log.jsonl beside the file.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def run(
         if dry_run:
             rows, error = tuple(plan.row() for plan in plans.values()), _first_refusal(plans, asked, overwrite)
         else:
-            _refuse_wrong(plans)
+            _refuse_wrong(plans.values())
             rows, error = runner.run(plans, n_parallel=n_parallel)
     return RunSummary(
         study=str(study),
@@ -143,6 +144,7 @@ class _Runner:
         self.overwrite = overwrite
         self.plans: Mapping[str, StepPlan] = {}
         self.warnings: list[str] = []
+        self.undone: set[str] = set()
 
     def dry_run(self, step: Step, *, store: str, overwrite: bool) -> Mapping[str, Any]:
         """Ask a verb what it would do; its notes and warnings are told when it does it."""
@@ -169,10 +171,14 @@ class _Runner:
         self.log.add("end", n_failed=len(failed), n_not_run=sum(o.state == NOT_RUN for o in outcomes.values()))
         if not failed:
             return rows, None
-        return rows, _describe(*failed[0], self.study, is_stale=plans[failed[0][0]].state == STALE)
+        name, error = failed[0]
+        return rows, _describe(plans[name], error, self.study)
 
     def _call(self, step: Step) -> Outcome:
         given: dict[str, Any] = {"store": self.study.store}
+        for name in step.after:
+            if name in self.undone:
+                self._warn(step, f"does without {name}, which was not done")
         # Analyses keep what was made with the same options; a source makes everything anew.
         wants_anew = step.verb.is_analysis or self.plans[step.name].state == STALE
         if step.verb.can_overwrite:
@@ -187,6 +193,7 @@ class _Runner:
 
     def _tell(self, step: Step, outcome: Outcome) -> None:
         """Log how a step ended, and tell what the user must see."""
+        self.undone |= {step.name} if outcome.state != DONE else set()
         seconds = round(outcome.seconds, 3)
         common: dict[str, Any] = {"step": step.name, "verb": step.verb.verb.word}
         if outcome.state == DONE:
@@ -204,6 +211,10 @@ class _Runner:
             trace = {"trace": error.trace} if isinstance(error, StepBug) else {}
             self.log.add("failed", **common, seconds=seconds, message=error.message, hint=error.hint, **trace)
             self.progress.warn(f"{step.name} failed: {error.message}")
+
+    def _warn(self, step: Step, sentence: str) -> None:
+        self.warnings.append(f"{step.name} {sentence}.")
+        self.progress.warn(self.warnings[-1])
 
 
 @dataclass(frozen=True)
@@ -242,29 +253,38 @@ def _outcome_row(plan: StepPlan, outcome: Outcome | None) -> dict[str, Any]:
     }
 
 
-def _refuse_wrong(plans: Mapping[str, StepPlan]) -> None:
+def _refuse_wrong(plans: Iterable[StepPlan]) -> None:
     """Raise the first error that the file's own words make, whatever the data are, with the others as notes.
 
     What is wrong with data, such as a file that is missing, is the failure of one step.
     """
-    wrong = [(name, plan.error) for name, plan in plans.items() if plan.is_in_file and plan.error is not None]
+    wrong = [(plan.where, plan.error) for plan in plans if plan.is_in_file and plan.error is not None]
     if not wrong:
         return
     (first, error), *others = wrong
-    refusal = type(error)(f"[{first}]: {error.message}", hint=error.hint)
-    for name, other in others:
-        refusal.add_note(f"[{name}]: {other.message}")
+    refusal = type(error)(f"{first}: {error.message}", hint=error.hint)
+    for note in getattr(error, "__notes__", ()):
+        refusal.add_note(note)
+    for where, other in others:
+        refusal.add_note(f"{where}: {other.message}")
     raise refusal
 
 
 def _first_refusal(plans: Mapping[str, StepPlan], study: Study, overwrite: bool) -> dict[str, Any] | None:
     """Return what a dry run ends with: the first step that is wrong, or stale and not to be made anew."""
-    for name, plan in plans.items():
+    for plan in plans.values():
         if plan.error is not None and (plan.state == WRONG or (plan.state == STALE and not overwrite)):
-            return _describe(name, plan.error, study, is_stale=plan.state == STALE)
+            return _describe(plan, plan.error, study, begins=plan.where)
     return None
 
 
-def _describe(name: str, error: BrainsimError, study: Study, *, is_stale: bool) -> dict[str, Any]:
-    hint = f"brainsim run {study.path} --overwrite makes stale results anew" if is_stale else error.hint
-    return {"step": name, "message": f"{name}: {error.message}", "hint": hint}
+def _describe(plan: StepPlan, error: BrainsimError, study: Study, *, begins: str = "") -> dict[str, Any]:
+    """Return an error of a step; what it does not begin with stands in its notes."""
+    hint = f"brainsim run {study.path} --overwrite makes stale results anew" if plan.state == STALE else error.hint
+    where = [] if begins else [f"asked for in {study.locate(plan.step, error.message)}"]
+    return {
+        "step": plan.step.name,
+        "message": f"{begins or plan.step.name}: {error.message}",
+        "notes": [*getattr(error, "__notes__", ()), *where],
+        "hint": hint,
+    }

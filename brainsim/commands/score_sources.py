@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ _WHAT = ("models", "families", "bands", "layer_curves", "keep")
 
 # Which folder and type of nodes each kind of result has.
 KINDS = {"partition": "partitions", "fit": "fits", "rsa": "rsa"}
+
+# The protocol whose RSA is not taken beside another's unless it is named: it is there to be compared with.
+STUDY = "study"
 
 
 def find_scores(
@@ -42,7 +45,8 @@ def find_scores(
     dataset : str
         Results of this dataset.
     partitions, fits, rsas : sequence of str, optional
-        Names of results; None takes all, an empty sequence none.
+        Names of results; an empty sequence takes none. None takes all, but RSA results of protocol study only where
+        there are no others.
     streams : sequence of str
         Only these streams; all by default.
     as_rows : bool
@@ -83,12 +87,28 @@ def _choose(store: Store, kind: str, dataset: str, names: Sequence[str] | None) 
         if of == dataset:
             groups.setdefault(name, []).append(info)
     if names is None:
-        return list(groups.values())
+        others = [nodes for nodes in groups.values() if not _is_of_study(nodes[0])]
+        return others or list(groups.values())
     for name in names:
         if name not in groups:
             what = f"{kind} of dataset {dataset}"
             raise unknown_name(what, name, sorted(groups), hint=f"brainsim store ls {folder} --store {store.path}")
     return [groups[name] for name in names]
+
+
+def _is_of_study(info: NodeInfo) -> bool:
+    """Return whether an RSA was scored by the study's protocol; other results have but one."""
+    return info.attributes.get("options", {}).get("protocol") == STUDY
+
+
+def protocol_caveats(store: Store, scores: Iterable[Scores]) -> list[str]:
+    """Return what must be known of scores that rest on the study's protocol."""
+    return [
+        f"{some.source}: scored as the study did, so that pairs near in time and the edges of runs count, and slow "
+        "series score high by themselves; an RSA of protocol default leaves them out, and is asked where there is one."
+        for some in scores
+        if some.nodes and _is_of_study(store.info(some.nodes[0]))
+    ]
 
 
 def _names(nodes: Sequence[NodeInfo]) -> tuple[str, tuple[str, ...]]:
@@ -213,7 +233,7 @@ def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
     ceilings[~(ceilings > 0)] = np.nan
     has_all = bool(np.isfinite(ceilings).any())
     return Scores(
-        source=f"rsa {name}",
+        source=f"rsa {name} (protocol {STUDY})" if _is_of_study(nodes[0]) else f"rsa {name}",
         measure="geometry",
         subjects=subjects,
         streams=streams,

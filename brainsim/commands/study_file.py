@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from brainsim.commands.study_keys import StepVerb, step_verbs
+from brainsim.commands.study_lines import find_cause, find_line
+from brainsim.commands.study_links import link_steps
 from brainsim.core.checks import check_file, check_node_name
 from brainsim.core.errors import BrainsimError, InputFileError, InvalidValueError
 from brainsim.core.ordering import natural_order
@@ -39,12 +40,20 @@ class Step:
         Parameter -> value as the file gives it, with defaults filled in and globs of files expanded.
     needs : tuple of str
         Steps that must be done before it.
+    after : tuple of str
+        Steps that come before it too, but whose failure does not keep it back: it tells what there is.
     """
 
     name: str
     verb: StepVerb
     values: Mapping[str, Any]
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """All steps that come before it."""
+        return (*self.needs, *self.after)
 
 
 @dataclass(frozen=True)
@@ -59,20 +68,36 @@ class Study:
         The store, relative to the file's folder.
     steps : tuple of Step
         In the order of the flow.
+    text : str
+        The file's text, in which lines are found.
     """
 
     path: Path
     store: str
     steps: tuple[Step, ...]
+    text: str = ""
 
     @property
     def folder(self) -> Path:
         """The folder that paths in the file are relative to."""
         return self.path.absolute().parent
 
+    def locate(self, step: Step, message: str = "") -> str:
+        """Return where the file speaks of a step, as an error begins: "study.toml, line 21, [fit.main]".
+
+        Parameters
+        ----------
+        step : Step
+            A step of this study.
+        message : str
+            What is wrong: an option or a value of the step that it names stands on a line of its own.
+        """
+        line = find_cause(self.text, step.name, step.values, message)
+        return f"{self.path}, line {line}, [{step.name}]" if line else f"{self.path}, [{step.name}]"
+
 
 @dataclass
-class _Reader:
+class StudyReader:
     """A file while it is read, and what is wrong with it so far."""
 
     path: Path
@@ -125,7 +150,7 @@ def read_study(path: Path | str, *, overrides: Mapping[str, Any] | None = None) 
         raise InputFileError(
             f"{path} is no TOML: {error}.", hint="texts stand in quotes, lists in [ ], a name is given once"
         ) from None
-    reader = _Reader(path, text, step_verbs())
+    reader = StudyReader(path, text, step_verbs())
     _check_overrides(reader.verbs, overrides or {})
     _check_top_level(reader, tables)
     drafts = [draft for word, verb in reader.verbs.items() for draft in _drafts(reader, word, verb, tables)]
@@ -137,12 +162,12 @@ def read_study(path: Path | str, *, overrides: Mapping[str, Any] | None = None) 
         values |= {key: value for key, value in (overrides or {}).items() if key in verb.keys}
         values = _expand_globs(reader, name, verb, values)
         steps.append(Step(name, verb, values))
-    steps = _link(reader, steps)
+    steps = link_steps(reader, steps)
     reader.finish()  # a key that is missing is often one that is misspelt: told first, and alone
     for step in steps:
         _check_required(reader, step)
     reader.finish()
-    return Study(path, str(tables.get("store", DEFAULT_STORE)), tuple(steps))
+    return Study(path, str(tables.get("store", DEFAULT_STORE)), tuple(steps), text)
 
 
 def _check_overrides(verbs: Mapping[str, StepVerb], overrides: Mapping[str, Any]) -> None:
@@ -155,21 +180,7 @@ def _check_overrides(verbs: Mapping[str, StepVerb], overrides: Mapping[str, Any]
                     raise InvalidValueError(f"--{name.replace('_', '-')}: {error}") from None
 
 
-def find_line(text: str, table: str, key: str) -> int:
-    """Return the line on which a key of a table, or else the table, stands; 0 where it is not found."""
-    current, found = "", 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        head = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
-        if head:
-            current = head[1].replace('"', "").replace("'", "")
-            if table and f"{current}.".startswith(f"{table}."):
-                found = found or number
-        elif current == table and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
-            return number
-    return found
-
-
-def _check_top_level(reader: _Reader, tables: Mapping[str, Any]) -> None:
+def _check_top_level(reader: StudyReader, tables: Mapping[str, Any]) -> None:
     for name, value in tables.items():
         if name not in TOP_LEVEL and name not in reader.verbs:
             allowed = [*TOP_LEVEL, *reader.verbs]
@@ -196,7 +207,7 @@ def _check_top_level(reader: _Reader, tables: Mapping[str, Any]) -> None:
 
 
 def _drafts(
-    reader: _Reader, word: str, verb: StepVerb, tables: Mapping[str, Any]
+    reader: StudyReader, word: str, verb: StepVerb, tables: Mapping[str, Any]
 ) -> list[tuple[str, str, StepVerb, dict[str, Any]]]:
     """Return (step, label, verb, own keys) of every table of a verb: [report] itself, or each [fit.NAME]."""
     table = tables.get(word, {})
@@ -226,7 +237,7 @@ def _drafts(
     return drafts
 
 
-def _own_values(reader: _Reader, step: str, verb: StepVerb, label: str, own: Mapping[str, Any]) -> dict[str, Any]:
+def _own_values(reader: StudyReader, step: str, verb: StepVerb, label: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """Check the keys of a table, and give its name to the parameter that takes it."""
     allowed = [name for name in verb.keys if name != verb.named_by]
     values = {verb.named_by: label} if verb.named_by else {}
@@ -243,7 +254,7 @@ def _own_values(reader: _Reader, step: str, verb: StepVerb, label: str, own: Map
     return values
 
 
-def _try_read(reader: _Reader, key: Any, value: Any, *, table: str, label: str) -> bool:
+def _try_read(reader: StudyReader, key: Any, value: Any, *, table: str, label: str) -> bool:
     try:
         key.read(value)
     except ValueError as error:
@@ -262,7 +273,7 @@ def _shared_values(verb: StepVerb, tables: Mapping[str, Any], own: Mapping[str, 
     return {key: v for key, v in shared.items() if key in verb.keys and key not in own and key != verb.named_by}
 
 
-def _expand_globs(reader: _Reader, step: str, verb: StepVerb, values: dict[str, Any]) -> dict[str, Any]:
+def _expand_globs(reader: StudyReader, step: str, verb: StepVerb, values: dict[str, Any]) -> dict[str, Any]:
     """Replace globs of files by the files, as a shell does; a glob without a file is a problem."""
     folder = reader.path.absolute().parent
     expanded = dict(values)
@@ -286,91 +297,7 @@ def _expand_globs(reader: _Reader, step: str, verb: StepVerb, values: dict[str, 
     return expanded
 
 
-def _link(reader: _Reader, steps: Sequence[Step]) -> list[Step]:
-    """Fill in and check what steps say of one another, and find what each of them needs."""
-    words = {word: [s for s in steps if s.verb.verb.word == word] for word in reader.verbs}
-    datasets = {step.values["dataset"]: step.name for step in words["ingest"]}
-    has_results = any(step.verb.is_analysis for step in steps)
-    linked = []
-    for step in steps:
-        values, needs = dict(step.values), []
-        if step.verb.is_analysis:
-            needs += [source.name for source in words["extract"] if _may_use(step.values, source.values)]
-            needs += _link_dataset(reader, step, values, datasets)
-        for word, others in words.items():
-            if reader.verbs[word].is_analysis and step.verb.verb.word != word:
-                names = {other.values["name"]: other.name for other in others}
-                needs += _link_results(reader, step, values, word, names, has_results=has_results)
-        if step.verb.tells:
-            # Answers that rest on other results have no key of their own in what tells of them.
-            needs += [
-                other.name for other in steps if not other.verb.tells and (other.verb.rests_on or not has_results)
-            ]
-        linked.append(Step(step.name, step.verb, values, tuple(dict.fromkeys(needs))))
-    return linked
-
-
-def _link_dataset(reader: _Reader, step: Step, values: dict[str, Any], datasets: Mapping[str, str]) -> list[str]:
-    """Give an analysis its dataset; without one it needs all of them."""
-    if "dataset" not in step.verb.keys or not datasets:
-        return list(datasets.values())
-    if "dataset" not in values and len(datasets) == 1:
-        values["dataset"] = next(iter(datasets))
-    name = values.get("dataset")
-    if name is None:
-        reader.tell(step.name, "", f"[{step.name}] has no dataset; it must be one of {', '.join(datasets)}.")
-    elif name not in datasets:
-        reader.tell(
-            step.name, "dataset", f"unknown dataset {name!r} in [{step.name}]; {suggest(str(name), list(datasets))}"
-        )
-    return [datasets[name]] if isinstance(name, str) and name in datasets else []
-
-
-def _link_results(
-    reader: _Reader,
-    step: Step,
-    values: dict[str, Any],
-    word: str,
-    results: Mapping[str, str],
-    *,
-    has_results: bool,
-) -> list[str]:
-    """Check the results that a step names (`fits`, `fit`), or let it wait for all of the study, and tell of these."""
-    needs: list[str] = []
-    for key in (word, f"{word}s"):
-        if key not in step.verb.keys:
-            continue
-        if key not in values and step.verb.is_analysis:
-            needs += results.values()
-        elif key not in values and has_results:
-            values[key] = list(results)
-        named = values.get(key, ())
-        for name in (named,) if isinstance(named, str) else named or ():
-            if name in results:
-                needs.append(results[name])
-            else:
-                reader.tell(step.name, key, f"unknown {word} {name!r} in [{step.name}]; {suggest(name, list(results))}")
-    return needs
-
-
-def _may_use(analysis: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
-    """Return whether an analysis' globs over stored models can match what an extraction makes."""
-    wanted, made = (_words(values.get("models")) for values in (analysis, source))
-    if not wanted or not made or "model_file" in source:
-        return True
-    return any(
-        fnmatchcase(model, glob) or fnmatchcase(glob, model) or glob.startswith(model) or ("*" in model and "*" in glob)
-        for model in made
-        for glob in wanted
-    )
-
-
-def _words(value: Any) -> list[str]:
-    words = value.split(",") if isinstance(value, str) else value or ()
-    return [word.strip() for word in words if isinstance(word, str)]
-
-
-def _check_required(reader: _Reader, step: Step) -> None:
+def _check_required(reader: StudyReader, step: Step) -> None:
     for name, key in step.verb.keys.items():
         if key.is_required and name not in step.values:
             reader.tell(step.name, "", f"[{step.name}] has no {name}: {key.text}")

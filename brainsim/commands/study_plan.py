@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from brainsim.commands.study_file import Step, Study
+from brainsim.commands.study_links import result_names
 from brainsim.commands.study_log import StudyLog
-from brainsim.core.errors import BrainsimError, StoreError
+from brainsim.commands.study_models import check_globs, find_models, foresee
+from brainsim.core.errors import BrainsimError, InputFileError, StoreError
 from brainsim.core.progress import Progress
 from brainsim.core.provenance import brainsim_version, digest
 
@@ -45,6 +47,8 @@ class StepPlan:
         What is wrong, or stale.
     is_in_file : bool
         Whether what is wrong are the file's own words, whatever the data are.
+    where : str
+        Where the file speaks of what is wrong or stale: its line and table.
     """
 
     step: Step
@@ -55,6 +59,7 @@ class StepPlan:
     note: str = ""
     error: BrainsimError | None = None
     is_in_file: bool = False
+    where: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return it as a row of the plan table."""
@@ -64,7 +69,7 @@ class StepPlan:
             "n_nodes": self.n_missing,
             "bytes": self.bytes,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
-            "note": self.note,
+            "note": f"{self.where}: {self.note}" if self.state == WRONG and self.where else self.note,
         }
 
 
@@ -88,13 +93,35 @@ def plan_study(study: Study, dry_run: DryRun, log: StudyLog, progress: Progress)
         In the order of the steps.
     """
     plans: dict[str, StepPlan] = {}
+    models = find_models(study)
     with progress.task("planning", total=len(study.steps), unit="steps") as task:
         for step in study.steps:
-            undone = [name for name in step.needs if plans[name].state != DONE]
-            plan = _plan_by_dry_run if step.verb.can_dry_run else _plan_by_log
-            plans[step.name] = plan(study, step, undone, dry_run, log)
+            undone = [name for name in step.waits_for if plans[name].state != DONE]
+            plan_step = _plan_by_dry_run if step.verb.can_dry_run else _plan_by_log
+            plan = plan_step(study, step, undone, dry_run, log)
+            if models is not None and step.verb.is_analysis:
+                plan = _foresee(study, plan, models)
+            if plan.error is not None:
+                plan = replace(plan, where=study.locate(step, plan.error.message))
+            plans[step.name] = plan
             task.advance()
     return plans
+
+
+def _foresee(study: Study, plan: StepPlan, models: Collection[str]) -> StepPlan:
+    """Find what cannot be done with the models that will be there: before they are extracted, no verb can tell."""
+    if plan.state in (DONE, STALE) or plan.is_in_file:
+        return plan
+    try:
+        check_globs(plan.step, models)
+    except BrainsimError as error:
+        return StepPlan(plan.step, WRONG, note=error.message, error=error, is_in_file=True)
+    if plan.state == TO_DO:
+        try:
+            foresee(study, plan.step, models)
+        except BrainsimError as error:
+            return StepPlan(plan.step, WRONG, note=error.message, error=error)
+    return plan
 
 
 def _plan_by_dry_run(study: Study, step: Step, undone: Sequence[str], dry_run: DryRun, log: StudyLog) -> StepPlan:
@@ -137,7 +164,9 @@ def _plan_of_refusal(
         except StoreError:
             pass
         except BrainsimError as wrong:
-            return StepPlan(step, WRONG, note=wrong.message, error=wrong, is_in_file=True)
+            # A file that is not there is no word of the study's: it may come, and until then one step fails.
+            is_in_file = not isinstance(wrong, InputFileError)
+            return StepPlan(step, WRONG, note=wrong.message, error=wrong, is_in_file=is_in_file)
         if undone:
             return StepPlan(step, TO_DO, note=f"after {', '.join(undone)}")
     return StepPlan(step, WRONG, note=error.message, error=error)
@@ -166,8 +195,8 @@ def _plan_by_log(study: Study, step: Step, undone: Sequence[str], _: DryRun, log
 
 def fingerprint(study: Study, step: Step) -> str:
     """Return a digest of what a step without nodes is made from: its values, and the results that it needs."""
-    needed = [other for other in study.steps if other.name in step.needs and other.verb.is_analysis]
-    places = [(str(other.values.get("name", "")), str(other.values.get("dataset", ""))) for other in needed]
+    needed = [other for other in study.steps if other.name in step.waits_for and other.verb.is_analysis]
+    places = [(name, str(other.values.get("dataset", ""))) for other in needed for name in result_names(other)]
     return digest([dict(step.values), brainsim_version(), [_result_digests(study, *place) for place in places]])
 
 

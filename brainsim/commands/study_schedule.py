@@ -54,7 +54,7 @@ def run_schedule(
     tell: Callable[[Step, Outcome], None],
     stop: Callable[[], None],
 ) -> dict[str, Outcome]:
-    """Run steps in the order of their needs.
+    """Run steps in the order of what they wait for; the failure of one that a step needs keeps it back.
 
     Steps that compute elsewhere run all at once; of those that compute here, at most `n_parallel`. Two steps may want
     to write the same node, such as a kernel that both need: the one that comes second is run again once no other
@@ -88,7 +88,7 @@ def run_schedule(
         tell(step, outcome)
 
     def is_ready(step: Step) -> bool:
-        if any(need in names and need not in outcomes for need in step.needs):
+        if any(other in names and other not in outcomes for other in step.waits_for):
             return False
         if step.name in alone or any(other.name in alone for other in running.values()):
             return not running

@@ -195,20 +195,35 @@ def group_models(models: Sequence[str], families: Mapping[str, Sequence[str]]) -
     Raises
     ------
     UnknownNameError, InvalidValueError
-        A family that no model matches; a model in two.
+        Names or globs that match no model, each of them: the first is the error, the others are its notes. A family
+        without a name in it; a model in two families.
     """
+    known = list(dict.fromkeys(models))
+    _refuse_unmatched(known, families)
     found: dict[str, str] = {}
     for name, globs in families.items():
-        members = [model for model in dict.fromkeys(models) if any(fnmatchcase(model, glob) for glob in globs)]
-        if not members:
-            raise UnknownNameError(
-                f"family {name!r} ({', '.join(globs)}) matches no stored model; "
-                f"{suggest(globs[0] if globs else '', sorted(set(models)))}"
-            )
-        for model in members:
+        for model in (model for model in known if any(fnmatchcase(model, glob) for glob in globs)):
             if found.setdefault(model, name) != name:
                 raise InvalidValueError(f"model {model} is in two families, {found[model]} and {name}; one is allowed.")
     return found
+
+
+def _refuse_unmatched(models: Sequence[str], families: Mapping[str, Sequence[str]]) -> None:
+    """Refuse members of families that are no model: a family that lacks one silently would be another family."""
+    for name, globs in families.items():
+        if not globs:
+            raise InvalidValueError(f"family {name!r} is empty; it must name at least one model.")
+    missing = [
+        f"family {name!r}: {glob!r} matches no stored model of this analysis; {suggest(glob, sorted(models))}"
+        for name, globs in families.items()
+        for glob in globs
+        if not any(fnmatchcase(model, glob) for model in models)
+    ]
+    if missing:
+        error = UnknownNameError(missing[0], hint="brainsim store ls activations lists the stored models")
+        for sentence in missing[1:]:
+            error.add_note(sentence)
+        raise error
 
 
 def make_bands(

@@ -113,9 +113,16 @@ def write_fit(store: Store, scores: Scores, name: str, systems: Sequence[str], *
 
 
 def write_rsa(
-    store: Store, scores: Scores, name: str = "geometry", *, ceiling: float | None = 0.4, joint: bool = False
+    store: Store,
+    scores: Scores,
+    name: str = "geometry",
+    *,
+    ceiling: float | None = 0.4,
+    joint: bool = False,
+    protocol: str = "default",
 ) -> None:
     """Write an RSA of single systems, and where asked of several together; its similarities are the scores."""
+    options = {**OPTIONS, "protocol": protocol}
     sets = [sorted(members) for members in scores.sets if joint and len(members) > 1]
     systems = sorted(scores.systems)
     models = [{"model": system, "family": "any"} for system in systems]
@@ -123,7 +130,7 @@ def write_rsa(
         values = np.stack([np.asarray(scores.single(s))[row] for s in systems]).astype(np.float32)
         path = f"rsa/{name}/d/{subject}"
         attributes = {"models": models, "streams": list(scores.streams), "layers": [], "comparison": "spearman",
-                      "distance": "correlation", "options": OPTIONS, "sources": [], "warnings": [],
+                      "distance": "correlation", "options": options, "sources": [], "warnings": [],
                       "joint_sets": sets}  # fmt: skip
         arrays = {"layer_score": values, "model_score": values}
         if sets:
@@ -133,6 +140,6 @@ def write_rsa(
     ceilings = (
         [] if ceiling is None else [{"stream": s, "lower": ceiling, "upper": 1.2 * ceiling} for s in scores.streams]
     )
-    group = {"rows": [], "layers": [], "ceilings": ceilings, "options": OPTIONS, "sources": []}
+    group = {"rows": [], "layers": [], "ceilings": ceilings, "options": options, "sources": []}
     path = f"rsa/{name}/d/group"
     store.write(path, type="rsa-group", key={"of": path}, arrays={}, attributes=group)

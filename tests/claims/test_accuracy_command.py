@@ -120,6 +120,40 @@ def test_random_weights_have_no_published_accuracy(tmp_path: Path, scores: Score
         accuracy("tiny", dataset="d", store=tmp_path / "t.zarr")
 
 
+def test_protocol_default_is_related_where_both_are_stored(tmp_path: Path, scores: Scores) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, scores, "geometry-study", protocol="study")
+    alone = accuracy("alone", dataset="d", store=store.path)
+    assert {row["source"] for row in alone.rows} == {"rsa geometry-study (protocol study)"}
+    assert any("scored as the study did" in warning for warning in alone.warnings)
+    write_rsa(store, scores, "geometry")
+    both = accuracy("both", dataset="d", store=store.path)
+    assert {row["source"] for row in (*both.rows, *both.correlations)} == {"rsa geometry"}
+    assert not any("scored as the study did" in warning for warning in both.warnings)
+
+
+def test_rows_of_a_table_that_no_result_has_are_told_with_the_nearest_model(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.tsv"
+    rows = ["mvd-bse\t82.7\tme", "cnn-static-action\t50\tme", "clip\t75\tme"]
+    file.write_text("\n".join(["model\taccuracy\tsource", *rows]) + "\n")
+    summary = accuracy("misspelt", dataset="d", store=path, table=file)
+    told = next(warning for warning in summary.warnings if "table of accuracies" in warning)
+    assert "2 row(s)" in told
+    assert "'mvd-bse' (did you mean 'mvd-base'" in told
+    assert "'clip'" in told
+    assert "'cnn-static-action'" not in told
+    assert told in Store(path).info("accuracy/misspelt/d").attributes["warnings"]
+
+
+def test_too_few_models_for_a_misspelt_table_names_its_rows(tmp_path: Path, scores: Scores) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, replace(scores, sets={m: v for m, v in scores.sets.items() if m == frozenset(["mvd-base"])}))
+    (tmp_path / "own.tsv").write_text("model\taccuracy\tsource\nmvd_base\t82.7\tme\n")
+    with pytest.raises(InvalidValueError, match=r"0 model\(s\) have a published accuracy") as error:
+        accuracy("few", dataset="d", store=store.path, table=tmp_path / "own.tsv")
+    assert "'mvd_base' (did you mean 'mvd-base'" in error.value.__notes__[0]
+
+
 def test_it_is_kept_and_found_again(path: Path, table: Path) -> None:
     first = accuracy("kept", dataset="d", store=path)
     assert accuracy("kept", dataset="d", store=path).n_nodes_reused == 1
@@ -173,6 +207,8 @@ def test_a_table_that_is_none_is_refused_by_its_line(path: Path, tmp_path: Path,
 def test_other_mistakes_are_one_sentence(path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="accuracies"):
         accuracy("wrong", dataset="d", store=path, table=tmp_path / "none.tsv")
+    with pytest.raises(InputFileError, match="accuracies"):  # also before a store is there, as a study's plan asks
+        accuracy("wrong", dataset="d", store=tmp_path / "none.zarr", table=tmp_path / "none.tsv", dry_run=True)
     (tmp_path / "bytes.tsv").write_bytes(b"\xff\xfe\x00model")
     with pytest.raises(InputFileError, match="no table of text"):
         accuracy("wrong", dataset="d", store=path, table=tmp_path / "bytes.tsv")

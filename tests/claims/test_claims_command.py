@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,30 @@ def test_joint_scores_of_a_geometry_answer_what_is_unique(tmp_path: Path) -> Non
         np.testing.assert_allclose(found.sets[members], values, atol=1e-6)
     summary = claims("geometry", dataset="d", store=tmp_path / "s.zarr")
     assert {row["claim"]: row["answer"] for row in summary.answers}["flow-unique"] == "supported"
+
+
+def test_protocol_default_answers_where_both_are_stored(tmp_path: Path) -> None:
+    """As `rsa geometry --protocol both` leaves them: "geometry-study" comes before "geometry/" in the store."""
+    hold, fail = plant_scores("hold", 3), plant_scores("fail", 3)
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, fail, "geometry-study", joint=True, protocol="study", ceiling=0.2)
+    write_rsa(store, hold, "geometry", joint=True)
+    both = claims("both", dataset="d", store=store.path)
+    assert {row["source"] for row in both.answers} == {"rsa geometry"}
+    assert {row["answer"] for row in both.answers} == {"supported"}
+    assert not any("as the study did" in warning for warning in both.warnings)
+    named = claims("named", dataset="d", store=store.path, rsas=["geometry-study"])
+    assert {row["source"] for row in named.answers} == {"rsa geometry-study (protocol study)"}
+    assert {row["answer"] for row in named.answers} == {"not supported"}
+
+
+def test_the_studys_protocol_answers_where_it_is_alone_and_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_rsa(store, plant_scores("hold", 3), "paper", protocol="study")
+    summary = claims("alone", dataset="d", store=store.path, claims=["finetuning-helps"])
+    assert summary.answers[0]["source"] == "rsa paper (protocol study)"
+    assert any("rsa paper (protocol study): scored as the study did" in warning for warning in summary.warnings)
+    assert Store(store.path).info("claims/alone/d").attributes["answers"][0]["source"].endswith("(protocol study)")
 
 
 def test_the_node_holds_the_declaration_the_numbers_and_the_sources(path: Path) -> None:
@@ -197,6 +222,16 @@ def test_mistakes_are_one_sentence(path: Path, options: dict[str, object], error
     with pytest.raises(error, match=text):
         claims("wrong", **{"dataset": "d", "store": path, **options})  # type: ignore[arg-type]
     assert not Store(path).has("claims/wrong/d")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"claims": ["flow-uniq"]}, "did you mean 'flow-unique'"), ({"systems": {"mvt": ["x"]}}, "did you mean 'mvd'")],
+)
+def test_claims_and_roles_are_checked_before_a_store_is_there(tmp_path: Path, options: Any, text: str) -> None:
+    """A study's plan asks beforehand."""
+    with pytest.raises(UnknownNameError, match=text):
+        claims("plan", dataset="d", store=tmp_path / "none.zarr", dry_run=True, **options)
 
 
 def test_subjects_that_were_scored_otherwise_are_refused(tmp_path: Path, scores: Scores) -> None:

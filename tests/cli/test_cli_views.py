@@ -7,12 +7,15 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from brainsim.cli.output import tell, tell_p
 from brainsim.cli.views import MAX_ROWS, show
 from brainsim.commands.extract import ExtractSummary
 from brainsim.commands.fit import FitSummary
 from brainsim.commands.partition import PartitionSummary
+from brainsim.commands.rsa import RsaSummary
 
 
 def printed(word: str, summary: Any, *, width: int = 120) -> str:
@@ -82,10 +85,33 @@ def test_a_partition_of_511_subsets_fits_on_a_screen_and_shows_p() -> None:
     assert "family-1 & family-3" not in text  # two of each stream
     assert "R² of all families minus R² of all but this one" in text
     lines = [line.split() for line in text.splitlines() if "family-3" in line]
-    assert ["early", "family-3", "0.123", "[0.100,", "0.200]", "0.001", "4", "99"] in lines
+    assert ["early", "family-3", "0.123", "[0.100,", "0.200]", "<", "0.001", "4", "99"] in lines
     assert len(text.splitlines()) < 40
     assert max(map(len, printed("partition", PARTITION, width=80).splitlines())) <= 80
     assert "told on stderr" not in text
+
+
+@pytest.mark.parametrize(
+    ("p", "told"),
+    [(0.0, "< 0.001"), (9.99e-4, "< 0.001"), (0.001, "0.001"), (0.0234, "0.023"), (1.0, "1.000"), (None, "–")],
+)
+def test_no_chance_is_told_as_zero(p: float | None, told: str) -> None:
+    assert tell_p(p) == told
+    for name in ("p", "q", "p_subjects", "q_subjects", "p_for", "q_against"):
+        assert tell(p, name) == told
+    assert tell(0.0004, "share_q_below_0.05") == tell(0.0004, "mean") == "0.000"
+
+
+def test_an_rsa_shows_small_chances_as_such() -> None:
+    rows = ({"stream": "early", "model": "mae-base", "mean": 0.2, "low": 0.1, "high": 0.3, "p": 2e-6, "q": 4e-6},)
+    summary = RsaSummary(
+        name="geometry", dataset="mine", store="s.zarr", protocol="default", subjects=("sub-01", "sub-02"), n_models=1,
+        n_layers=1, distance="correlation", compare="spearman", rows=rows, unique=(), ceilings=(), audit=(),
+        n_nodes_written=3, n_nodes_reused=0, warnings=(), seconds=1.0,
+    )  # fmt: skip
+    text = printed("rsa", summary)
+    assert text.count("< 0.001") == 2
+    assert "0.000" not in text
 
 
 def test_columns_that_no_row_fills_are_left_out() -> None:

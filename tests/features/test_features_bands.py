@@ -82,6 +82,19 @@ def test_families_of_the_user_leave_other_models_out() -> None:
         make_bands(select(), families={"a": ["resnet"]})
 
 
+def test_a_misspelt_member_of_a_family_is_named_beside_others_that_match() -> None:
+    families = {"still": ["mae-base", "mea-large"], "moving": ["videomae-*", "mvd-*"]}
+    told = "family 'still': 'mea-large' matches no stored model of this analysis; did you mean 'mae-large'"
+    with pytest.raises(UnknownNameError, match=told) as error:
+        make_bands(select(), families=families)
+    assert error.value.hint is not None
+    assert [note.split(";")[0] for note in error.value.__notes__] == [
+        "family 'moving': 'mvd-*' matches no stored model of this analysis"
+    ]
+    with pytest.raises(InvalidValueError, match="family 'none' is empty"):
+        make_bands(select(), families={"none": []})
+
+
 def test_hrf_is_causal_sums_to_one_and_peaks_at_five_seconds() -> None:
     t = np.arange(0, 40, 0.1)
     assert t[canonical_hrf(t).argmax()] == pytest.approx(5.0, abs=0.11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 
 from brainsim import rsa
-from brainsim.core.errors import BrainsimError
+from brainsim.core.errors import BrainsimError, InvalidValueError, StoreError
 from brainsim.rsa.compare import SEE_ZERO
 from brainsim.store import Store
 
@@ -242,9 +243,47 @@ def test_bad_words_are_told(store: Path, words: dict[str, Any], told: str) -> No
     assert not Store(store).has("rsa/bad/toy/group")
 
 
+@pytest.mark.parametrize("words", [{"min_lag_s": -1}, {"compare": "cka", "pairs": "between-run"}, {"combine": "ols"}])
+def test_words_are_checked_before_a_store_is_there(tmp_path: Path, words: dict[str, Any]) -> None:
+    """A study's plan asks beforehand."""
+    for protocol in ("default", "both"):
+        with pytest.raises(InvalidValueError, match=f"--{next(iter(words)).replace('_', '-')}"):
+            rsa("plan", dataset="toy", store=tmp_path / "none.zarr", protocol=protocol, dry_run=True, **words)
+    with pytest.raises(StoreError):  # betas may have it, and movies with --min-lag-s 0
+        rsa("plan", dataset="toy", store=tmp_path / "none.zarr", compare="cka", dry_run=True)
+
+
 def test_one_run_scores_layers_alone_and_says_so(tmp_path: Path) -> None:
     store = write_store(tmp_path / "s.zarr", n_trs=(50,), subjects=("sub-01", "sub-02"))
     summary = rsa("one", dataset="toy", store=store, models=("cnn",), method="none")
     assert any("one block of pairs" in warning for warning in summary.warnings)
     assert all(row["mean"] is None and row["p"] is None for row in summary.rows)
     assert np.isfinite(Store(store).read("rsa/one/toy/sub-01", "layer_score")).all()
+
+
+def test_a_run_that_one_subject_lacks_takes_the_ceilings_and_that_is_told(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s.zarr", n_trs=(50, 48, 52))
+    words: dict[str, Any] = {"dataset": "toy", "store": store, "models": ("cnn", "flow"), "method": "none"}
+    whole = rsa("whole", **words)
+    assert {row["stream"] for row in whole.ceilings} == {"early", "dorsal"}
+    assert not any("noise ceiling" in warning for warning in whole.warnings)
+    shutil.rmtree(store / "bold" / "toy" / "sub-02" / "run-3")
+    summary = rsa("lacking", **words)
+    assert summary.ceilings == ()
+    (told,) = [warning for warning in summary.warnings if "noise ceiling" in warning]
+    assert "sub-01, sub-03: 3 runs, 150 TRs; sub-02: 2 runs, 98 TRs" in told
+    assert "--subjects sub-01,sub-03 has them" in told
+    assert told in Store(store).info("rsa/lacking/toy/group").attributes["warnings"]
+    again = rsa("two", **words, subjects=("sub-01", "sub-03"))
+    assert {row["stream"] for row in again.ceilings} == {"early", "dorsal"}
+
+
+@pytest.mark.parametrize("protocol", ["default", "study"])
+def test_one_subject_has_no_p_where_it_has_no_interval(tmp_path: Path, protocol: str) -> None:
+    store = write_store(tmp_path / "s.zarr", n_trs=(50, 48, 52), subjects=("sub-01",))
+    summary = rsa("alone", dataset="toy", store=store, protocol=protocol)
+    group = Store(store).info("rsa/alone/toy/group").attributes
+    for row in (*summary.rows, *group["rows"], *group["comparisons"]):
+        assert row["mean"] is not None
+        assert [row[name] for name in ("low", "high", "p", "q", "p_subjects", "q_subjects")] == [None] * 6
+    assert any(warning.startswith("One subject: no interval over subjects") for warning in summary.warnings)

@@ -139,6 +139,22 @@ def test_combined_layers_are_scored_among_stimuli_that_were_held_out(tmp_path: P
     assert (again.n_nodes_written, again.n_nodes_reused) == (0, 7)
 
 
+def test_one_subject_has_a_p_only_beside_an_interval(tmp_path: Path) -> None:
+    """Combined layers are scored in parts of the stimuli, a single layer by a bootstrap of stimuli."""
+    layers, brains = planted(0)
+    np.save(tmp_path / "layers.npy", to_square(layers))
+    np.save(tmp_path / "one.npy", to_square(layers[1]))
+    np.save(tmp_path / "brain.npy", to_square(np.abs(brains[0])))
+    files = {"net": (str(tmp_path / "layers.npy"),), "one": (str(tmp_path / "one.npy"),)}
+    summary = rsa("alone", dataset="x", store=tmp_path / "s.zarr", rdms={"IT": (str(tmp_path / "brain.npy"),)},
+                  model_rdms=files, compare="pearson", n_bootstraps=50)  # fmt: skip
+    rows = {row["model"]: row for row in summary.rows}
+    assert [rows["net"][name] for name in ("low", "p", "q")] == [None] * 3
+    assert all(rows["one"][name] is not None for name in ("low", "high", "p", "q"))
+    assert rows["one"]["q"] == pytest.approx(rows["one"]["p"])  # the only one that is tested
+    assert any(warning.startswith("One subject: ") for warning in summary.warnings)
+
+
 def test_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
     from brainsim.commands.rsa_files import read_rdms
 
@@ -244,6 +260,33 @@ def test_bad_files_are_told(tmp_path: Path, name: str, values: np.ndarray | None
     with pytest.raises(BrainsimError, match=told):
         rsa("bad", dataset="x", store=tmp_path / "s.zarr", rdms={"IT": (str(path),)}, model_rdms={"m": (str(path),)})
     assert not (tmp_path / "s.zarr" / "rsa").exists()
+
+
+def test_files_alone_are_compared_in_a_store_that_holds_movies(tmp_path: Path) -> None:
+    layers, brains = planted(0)
+    np.save(tmp_path / "layers.npy", to_square(layers))
+    np.save(tmp_path / "brains.npy", to_square(np.abs(brains)))
+    words: dict[str, Any] = {
+        "dataset": "x",
+        "rdms": {"IT": (str(tmp_path / "brains.npy"),)},
+        "model_rdms": {"net": (str(tmp_path / "layers.npy"),)},
+        "n_bootstraps": 0,
+    }
+    alone = rsa("files", store=tmp_path / "empty.zarr", **words)
+    store = tmp_path / "movies.zarr"
+    for movie in ("movie1", "movie2"):
+        write_layer(store, "videomae-base", "block.0", 0, np.random.default_rng(1).random((300, 5)), movie)
+    among_movies = rsa("files", store=store, **words)
+    assert {row["model"] for row in among_movies.rows} == {"net"}
+    assert among_movies.rows == alone.rows
+    # Stored models are compared beside files where they are asked for.
+    write_layer(store, "pixels", "pixels", 0, np.random.default_rng(2).random((40, 5)), "set")
+    beside = rsa("beside", store=store, **words, conditions=("set",), models=("pixels",))
+    assert {row["model"] for row in beside.rows} == {"pixels", "net"}
+    with pytest.raises(BrainsimError, match="which are the conditions"):
+        rsa("beside", store=store, **words, models=("pixels", "videomae-base"))
+    with pytest.raises(BrainsimError, match="no store at"):
+        rsa("beside", store=tmp_path / "none.zarr", **words, models=("pixels",))
 
 
 def test_rows_that_are_not_the_brains_stimuli_are_told(tmp_path: Path) -> None:

@@ -81,6 +81,43 @@ def test_steps_come_in_the_order_of_the_flow_with_what_they_need(folder: Path) -
     assert needs["report"] == {"fit.main", "partition.families", "rsa.geometry"}
 
 
+def test_both_protocols_leave_two_results_that_can_be_named_and_are_told(folder: Path) -> None:
+    text = STUDY.replace("min_lag_s = 6", 'protocol = "both"')
+    steps = {step.name: step for step in read_study(write(folder, text)).steps}
+    assert steps["report"].values["rsas"] == ["geometry", "geometry-study"]
+    named = text + '\n[claims.study]\nrsas = ["geometry-study"]\n'
+    steps = {step.name: step for step in read_study(write(folder, named)).steps}
+    assert "rsa.geometry" in steps["claims.study"].needs
+    taken = text + "\n[rsa.geometry-study]\n"
+    with pytest.raises(InvalidValueError, match="would both leave a result 'geometry-study'"):
+        read_study(write(folder, taken))
+
+
+def test_a_report_comes_after_answers_and_needs_results(folder: Path) -> None:
+    text = STUDY + "\n[claims.study]\n[accuracy.top-1]\n"
+    report = {step.name: step for step in read_study(write(folder, text)).steps}["report"]
+    assert set(report.needs) == {"fit.main", "partition.families", "rsa.geometry"}
+    assert report.after == ("claims.study", "accuracy.top-1")
+
+
+def test_where_an_option_or_a_value_stands_is_found(folder: Path) -> None:
+    study = read_study(write(folder, STUDY))
+    steps = {step.name: step for step in study.steps}
+    lines = STUDY.splitlines()
+
+    def line_of(step: str, message: str) -> str:
+        number = re.search(r"line (\d+), \[", study.locate(steps[step], message))
+        assert number is not None
+        return lines[int(number[1]) - 1]
+
+    assert line_of("fit.main", "--alphas is 1,10; it must increase.") == "alphas = [1, 10, 1e3]"
+    assert line_of("fit.main", "no stored model matches 'mae-*'.") == 'models = ["mae-*"]'
+    assert line_of("rsa.geometry", "--seed is 3.") == "seed = 3"  # of [defaults]
+    assert line_of("partition.families", "family 'still': 'cnn-*' matches no model.") == "[families]"
+    assert line_of("ingest.movie", "no file or folder at bids.") == 'source = "bids"'
+    assert line_of("report", "nothing of this file.") == "[report]"
+
+
 def test_values_become_what_the_functions_take(folder: Path) -> None:
     steps = {step.name: step for step in read_study(write(folder, STUDY)).steps}
     fit = steps["fit.main"].verb.read(steps["fit.main"].values)

@@ -11,7 +11,7 @@ import pytest
 from brainsim.commands.study_file import Step, Study, read_study
 from brainsim.commands.study_log import StudyLog, log_path
 from brainsim.commands.study_plan import NO_STORE, StepPlan, plan_study
-from brainsim.core.errors import BrainsimError, InvalidValueError, StoreError, UnknownNameError
+from brainsim.core.errors import BrainsimError, InputFileError, InvalidValueError, StoreError, UnknownNameError
 from brainsim.core.progress import SILENT
 
 TEXT = """
@@ -92,6 +92,71 @@ def test_what_a_verb_refuses_otherwise_is_wrong(study: Study) -> None:
     plans = plan(study, {**DONE, "fit.main": lambda store, _: nowhere if store == NO_STORE else unknown})
     assert (plans["fit.main"].state, plans["fit.main"].note) == ("wrong", "unknown subject 'c'.")
     assert not plans["fit.main"].is_in_file
+
+
+def plan_text(folder: Path, text: str, answers: Mapping[str, Any]) -> dict[str, StepPlan]:
+    """Plan a study none of whose analyses can be done before its sources are."""
+    (folder / "study.toml").write_text(text)
+    nowhere = StoreError("no store.")
+    study = read_study(folder / "study.toml")
+    return plan(study, {step.name: nowhere for step in study.steps} | dict(answers))
+
+
+SOURCES = {
+    "extract.low": {"dry_run": True, "n_nodes_written": 3, "n_nodes_reused": 0, "bytes": 1},
+    "ingest.mine": {"dry_run": True, "n_nodes_written": 3, "n_nodes_reused": 0},
+}
+ROWS = ("cnn-static-object", "mae-base", "mae-base-finetuned", "videomae-base", "videomae-base-finetuned")
+
+
+@pytest.mark.parametrize(
+    ("table", "told", "line"),
+    [
+        ('[fit.main]\nmodels = ["pixels", "pixls"]', "models: 'pixls' matches no model", "models = ["),
+        ('[rsa.main]\nmodels = "mae-*"', "models: 'mae-*' matches no model", 'models = "'),
+        ('[partition.main]\nfamilies = {a = ["pixels"], b = ["pixal"]}', "family 'b': 'pixal' matches", "families = "),
+    ],
+)
+def test_models_that_nothing_will_bring_are_told_beforehand(tmp_path: Path, table: str, told: str, line: str) -> None:
+    text = TEXT.replace("[fit.main]", table)
+    plans = plan_text(tmp_path, text, SOURCES)
+    (wrong,) = [found for name, found in plans.items() if name.endswith(".main")]
+    assert (wrong.state, wrong.is_in_file) == ("wrong", True)
+    assert told in wrong.note
+    number = max(i for i, row in enumerate(text.splitlines(), start=1) if row.startswith(line))
+    assert f"line {number}, [" in wrong.row()["note"]
+
+
+@pytest.mark.parametrize("models", ['["pixels@0123*"]', '["*"]', '"pixels"', '["pix*"]', '["timm:resnet18.a1_in1k"]'])
+def test_models_that_an_extraction_may_bring_are_awaited(tmp_path: Path, models: str) -> None:
+    text = TEXT.replace('["pixels"]', '["pixels", "timm:resnet18"]').replace(
+        "[fit.main]", f"[fit.main]\nmodels = {models}"
+    )
+    assert plan_text(tmp_path, text, SOURCES)["fit.main"].state == "to do"
+
+
+def test_models_of_files_are_there(tmp_path: Path) -> None:
+    table = '[rsa.files]\nrdms = {IT = ["it.npy"]}\nmodel_rdms = {net = ["net.npy"]}\nfamilies = {a = ["net"]}'
+    assert plan_text(tmp_path, TEXT.replace("[fit.main]", table), SOURCES)["rsa.files"].state == "to do"
+
+
+def test_an_accuracy_that_too_few_models_can_have_is_told_beforehand(tmp_path: Path) -> None:
+    text = f"{TEXT}[accuracy.top-1]\n[report]\n".replace('["pixels"]', str(list(ROWS)).replace("'", '"'))
+    plans = plan_text(tmp_path, text, SOURCES)
+    assert plans["accuracy.top-1"].state == "to do"
+    plans = plan_text(tmp_path, text.replace("videomae-base-finetuned", "pixels"), SOURCES)
+    assert (plans["accuracy.top-1"].state, plans["accuracy.top-1"].is_in_file) == ("wrong", False)
+    assert "2 model(s) have a published accuracy" in plans["accuracy.top-1"].note
+    (tmp_path / "own.tsv").write_text("model\taccuracy\tsource\npixels\t1\tme\n")
+    own = text.replace("videomae-base-finetuned", "pixels").replace("[report]", 'table = "own.tsv"\n[report]')
+    assert plan_text(tmp_path, own, SOURCES)["accuracy.top-1"].state == "to do"
+
+
+def test_a_file_that_is_missing_is_wrong_but_no_word_of_the_studys(study: Study) -> None:
+    gone = InputFileError("no table of accuracies at own.tsv.")
+    missing = {"dry_run": True, "n_nodes_written": 3, "n_nodes_reused": 1, "bytes": 300}
+    plans = plan(study, {**DONE, "extract.low": missing, "fit.main": gone})
+    assert (plans["fit.main"].state, plans["fit.main"].is_in_file) == ("wrong", False)
 
 
 def test_times_come_from_earlier_nodes_of_the_step_or_else_of_the_verb(study: Study) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from brainsim.commands.run import RunSummary, run
-from brainsim.core.errors import InvalidValueError
+from brainsim.core.errors import InvalidValueError, UnknownNameError
 from brainsim.store import Store
 
 N_TRS, TR_S = 30, 2.0
@@ -243,9 +243,13 @@ def test_an_interruption_ends_the_workers_and_leaves_with_its_code(tmp_path: Pat
 def test_options_that_no_data_make_right_are_told_before_anything_is_done(tmp_path: Path) -> None:
     text = STUDY.replace("[1, 100]", "[3, 1]").replace("[rsa.geometry]", "[rsa.geometry]\nmin_lag_s = -1")
     path = make_study(tmp_path, text)
-    with pytest.raises(InvalidValueError, match=r"\[fit.main\]: --alphas is 3,1") as error:
+    lines = text.splitlines()
+    alphas, lag = (lines.index(line) + 1 for line in ("alphas = [3, 1]", "min_lag_s = -1"))
+    with pytest.raises(InvalidValueError, match=rf"study.toml, line {alphas}, \[fit.main\]: --alphas is 3,1") as error:
         run(path)
-    assert error.value.__notes__ == ["[rsa.geometry]: --min-lag-s is -1 s; it must be at least 0 s."]
+    assert error.value.__notes__ == [
+        f"{path}, line {lag}, [rsa.geometry]: --min-lag-s is -1 s; it must be at least 0 s."
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bold", "movies", "study.toml"]
 
 
@@ -259,6 +263,42 @@ def test_files_that_are_missing_fail_their_step_alone(tmp_path: Path) -> None:
     assert list(states(done).values()) == ["done", "failed", "not run", "not run", "not run"]
     assert done.error is not None
     assert "no file or folder at nowhere" in done.error["message"]
+
+
+@pytest.mark.slow
+def test_the_report_tells_both_protocols_and_does_without_answers_that_cannot_be_given(tmp_path: Path) -> None:
+    both = STUDY.replace("[rsa.geometry]", '[rsa.geometry]\nprotocol = "both"\n\n[accuracy.top-1]')
+    path = make_study(tmp_path, both)
+    told = run(path, dry_run=True)
+    assert states(told)["accuracy.top-1"] == "wrong"  # two models without a published accuracy
+    assert told.error is not None
+    assert (
+        f"line {both.splitlines().index('[accuracy.top-1]') + 1}, [accuracy.top-1]: 0 model(s)" in told.error["message"]
+    )
+    done = run(path)
+    assert {step: state for step, state in states(done).items() if state != "done"} == {"accuracy.top-1": "failed"}
+    assert "report does without accuracy.top-1, which was not done." in done.warnings
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "geometry-study" in page
+    assert {path.name.split("-similarity")[0] for path in (tmp_path / "page" / "tables").glob("*similarity*.tsv")} >= {
+        "geometry", "geometry-study",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_names_of_models_and_claims_that_do_not_exist_are_told_before_anything_is_done(tmp_path: Path) -> None:
+    wrong = ("[rsa.geometry]", 'models = ["pixls"]', "", "[claims.study]", 'claims = ["flow-uniq"]')
+    text = STUDY.replace("[rsa.geometry]", "\n".join(wrong))
+    path = make_study(tmp_path, text)
+    lines = text.splitlines()
+    with pytest.raises(UnknownNameError, match=r"'pixls' matches no model.*did you mean 'pixels'") as error:
+        run(path)
+    assert f"line {lines.index(wrong[1]) + 1}, [rsa.geometry]" in error.value.message
+    claims = lines.index(wrong[-1]) + 1
+    assert error.value.__notes__ == [
+        f"{path}, line {claims}, [claims.study]: unknown claim 'flow-uniq'; did you mean 'flow-unique'?"
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bold", "movies", "study.toml"]
 
 
 def test_a_worker_that_is_killed_takes_no_other_step_with_it(tmp_path: Path) -> None:

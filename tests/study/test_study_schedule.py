@@ -55,6 +55,16 @@ def test_a_failure_keeps_back_what_needs_it_and_nothing_else() -> None:
     assert outcomes["of of a"].because_of == ("of a",)
 
 
+def test_a_step_that_only_comes_after_waits_for_a_failure_and_runs() -> None:
+    def call(step: Step) -> Outcome:
+        return Outcome("failed", error=InvalidValueError("no")) if step.name == "answers" else Outcome("done")
+
+    page = Step("page", FIT, {}, needs=("fit",), after=("answers",))
+    outcomes, told = schedule([page, *make_steps({"fit": (), "answers": ("fit",)})], call)
+    assert told == ["fit", "answers", "page"]
+    assert outcomes["page"].state == "done"
+
+
 @pytest.mark.parametrize(("cluster", "n_parallel", "most"), [("threads", 1, 1), ("threads", 2, 2), ("slurm", 1, 4)])
 def test_steps_go_side_by_side_where_that_is_safe(cluster: str, n_parallel: int, most: int) -> None:
     lock = threading.Lock()
