@@ -118,7 +118,7 @@ def show_fit(summary: Any) -> RenderableType:
         "median_r": "median r",
         "share_r_above_0.2": "r > 0.2",
         "n_r_above_0.5": "n r > 0.5",
-        "share_q_below_0.05": "q <= 0.05",
+        "share_q_below_0.05": "targets q <= 0.05",
     }
     return Group(
         *_dry_run(summary), make_lines(lines), *_result_table(summary.streams, columns, "Scores on left-out data")
@@ -143,7 +143,7 @@ def show_partition(summary: Any) -> RenderableType:
         "p": "p",
         "q": "q",
         "p_null": "p of nulls",
-        "share_q_below_0.05": "q <= 0.05",
+        "share_q_below_0.05": "targets q <= 0.05",
         "n_subjects": "subjects",
         "n_targets": "targets",
     }

@@ -132,7 +132,7 @@ def test_p_over_stimuli_and_subjects_holds_its_level(n_layers: int) -> None:
         crossed.append(crossed_p(held[0], cross_validated=True))
     told = [np.mean(np.array(values) <= 0.05) for values in (p, flips, crossed)]
     assert told[0] <= 0.085, told  # 99 % of binomial samples of 200 at 5 %
-    assert told[1] > 0.2, told  # subjects share what is chance in these stimuli
+    assert told[1] > 0.1, told  # subjects share what is chance in these stimuli
 
 
 def test_ranks_of_draws_are_scipys(rdms: tuple[np.ndarray, np.ndarray]) -> None:
