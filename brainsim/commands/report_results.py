@@ -133,6 +133,7 @@ class ResultReader:
                     (w["stream"], tuple(sorted(w["families"], key=lambda f: order.get(f, 99)))): read_estimate(w)
                     for w in group.get("parts", [])
                 },
+                comparisons=tuple(group.get("comparisons", ())),
                 interval=_tell_interval(group),
                 options=first.get("options", {}),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from brainsim.commands.report_sources import number
@@ -11,7 +12,7 @@ from brainsim.report.content import Estimate, Layer
 
 def read_estimate(row: Mapping[str, Any]) -> Estimate:
     """Return the estimate of a row of a group's table."""
-    return Estimate(*(number(row.get(name)) for name in ("mean", "low", "high", "p")))
+    return Estimate(**{field.name: number(row.get(field.name)) for field in fields(Estimate)})
 
 
 def read_layers(rows: Iterable[Mapping[str, Any]]) -> tuple[Layer, ...]:

@@ -50,7 +50,6 @@ def read_rsa(store: Store, nodes: Sequence[NodeInfo], group: Mapping[str, Any], 
         layers=layers if has_layers else (),
         layer_score=read_scores(store, nodes, "layer_score", streams) if has_layers else None,
         group=_by(group.get("rows", []), "stream", "model"),
-        q={(w["stream"], w["model"]): number(w.get("q")) for w in group.get("rows", [])},
         ceilings={
             w["stream"]: (number(w["lower"]), number(w["upper"]))
             for w in group.get("ceilings", [])
@@ -67,6 +66,7 @@ def read_rsa(store: Store, nodes: Sequence[NodeInfo], group: Mapping[str, Any], 
         comparison=str(first.get("comparison", "")),
         distance=str(first.get("distance", "")),
         interval=str(group.get("interval", "interval over subjects")) if group else "",
+        untested=str(group.get("untested") or ""),
         options=first.get("options", {}),
         **parts,
     )

@@ -137,6 +137,8 @@ class PartitionSet:
         Quantities: unique, shapley, product. Empty where there is no group result.
     group_joint : mapping of stream to Estimate
     group_parts : mapping of (stream, families) to Estimate
+    comparisons : tuple of mapping
+        Per stream and two families: quantity, a, b, mean (of a less b), low, high, p, q, p_subjects, q_subjects.
     interval : str
         What an interval is, as a sentence part ("95 % bootstrap interval over subjects").
     of : str
@@ -165,6 +167,7 @@ class PartitionSet:
     group: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
     group_joint: Mapping[str, Estimate] = field(default_factory=dict)
     group_parts: Mapping[tuple[str, tuple[str, ...]], Estimate] = field(default_factory=dict)
+    comparisons: tuple[Options, ...] = ()
     interval: str = ""
     options: Options = field(default_factory=dict)
     of: str = "responses"

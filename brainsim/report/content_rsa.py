@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -68,8 +69,6 @@ class RsaSet:
     layers : tuple of Layer
     layer_score : ndarray or None, (n_subjects, n_streams, n_layers)
     group : mapping of (stream, model) to Estimate
-    q : mapping of (stream, model) to float
-        False discovery rate of each score, over all systems and streams; NaN where unknown.
     ceilings : mapping of stream to (lower, upper)
     best_score : ndarray or None, (n_subjects, n_streams, n_models)
         Score of each system's best layer, chosen on other runs.
@@ -94,7 +93,12 @@ class RsaSet:
     group_parts : mapping of (stream, families) to Estimate
     group_joint : mapping of stream to Estimate
     geometry : GeometrySet or None
+    untested : str
+        Why scores are not tested against zero, as a sentence; empty where they are.
     """
+
+    # Names of protocols as options have them.
+    STUDY: ClassVar[str] = "study"
 
     name: str
     dataset: str
@@ -105,7 +109,6 @@ class RsaSet:
     layers: tuple[Layer, ...] = ()
     layer_score: np.ndarray | None = None
     group: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
-    q: Mapping[tuple[str, str], float] = field(default_factory=dict)
     ceilings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     best_score: np.ndarray | None = None
     best_layer: np.ndarray | None = None
@@ -128,7 +131,18 @@ class RsaSet:
     comparison: str = ""
     distance: str = ""
     interval: str = ""
+    untested: str = ""
     options: Options = field(default_factory=dict)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it was made by the study's protocol."""
+        return self.options.get("protocol") == self.STUDY
+
+    @property
+    def is_of_stimuli(self) -> bool:
+        """Whether conditions are stimuli, not TRs."""
+        return "n_stimuli" in self.options
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def write_summary(content: Content) -> tuple[str, ...]:
             if len(content.rsas) > 1
             else f" ({rsa.comparison or 'score'})"
         )
-        sentences += [f"By representational similarity{which}, the closest system is {told_rsa}."] * bool(told_rsa)
+        protocol = " and the study's protocol" * rsa.is_study
+        sentences += [f"By representational similarity{which}{protocol}, {told_rsa}."] * bool(told_rsa)
     return tuple(s for s in sentences if s)
 
 
@@ -164,15 +165,26 @@ def list_systems(fit: FitSet) -> str:
 
 
 def _tell_rsa(rsa: RsaSet) -> str:
-    """Return the system that is most like each stream, as the end of a sentence."""
+    """Return the system that is most like each stream, and how many are not told from it, as the end of a sentence."""
     best = []
+    differ = {
+        (row["stream"], frozenset((row["a"], row["b"])))
+        for row in rsa.comparisons
+        if row.get("q") is not None and row["q"] <= FDR_LEVEL
+    }
     for s, stream in enumerate(rsa.streams):
         scores = {
             m: estimate_of(rsa.group.get((stream, m)), rsa.model_score[:, s, i]).mean
             for i, (m, _) in enumerate(rsa.models)
         }
         scores = {m: v for m, v in scores.items() if math.isfinite(v)}
-        if scores:
-            top = max(scores, key=scores.__getitem__)
-            best.append(f"{top} in {stream} ({format_cell(scores[top])})")
-    return join_words(best)
+        if not scores:
+            continue
+        top = max(scores, key=scores.__getitem__)
+        alike = [m for m in scores if m != top and (stream, frozenset((m, top))) not in differ]
+        told = f"{top} in {stream} ({format_cell(scores[top])}"
+        if rsa.comparisons and len(scores) > 1:
+            others = len(scores) - 1
+            told += f"; {'all' if not alike else f'{others - len(alike)} of'} {others} others are significantly below"
+        best.append(f"{told})")
+    return f"the system with the largest score is {join_words(best)}" if best else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from brainsim.report.caveats import list_caveats
 from brainsim.report.content import Content, FitSet, MapSet, PartitionSet
 from brainsim.report.figures.canvas import Drawing, drawing_style
+from brainsim.report.figures.crossing import draw_family_comparisons
 from brainsim.report.figures.estimates import main_quantity
 from brainsim.report.figures.joint import draw_joint, tabulate_joint
 from brainsim.report.figures.layers import draw_layer_curves, has_curves
@@ -59,6 +60,7 @@ def _partition_section(p: PartitionSet, content: Content, keys: KeyMaker) -> Sec
         blocks.append(draw_significant(p, key=keys.make(p.name, "significant")))
     if has_unique:
         blocks.append(draw_joint(p, truth, key=keys.make(p.name, "joint")))
+    blocks.append(draw_family_comparisons(p, key=keys.make(p.name, "comparisons")))
     blocks.append(tabulate_joint(p, key=keys.make(p.name, "joint", "table")))
     blocks.append(draw_venn(p, key=keys.make(p.name, "venn")))
     blocks.append(draw_parts(p, truth, key=keys.make(p.name, "parts")))

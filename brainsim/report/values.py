@@ -23,12 +23,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with its interval and its p value; NaN where one is not known."""
+    """One number with its interval and chances; NaN where one is not known.
+
+    Parameters
+    ----------
+    mean, low, high : float
+    p, q : float
+        With subjects and runs (or stimuli) as random effects; false discovery rate of it.
+    p_subjects, q_subjects : float
+        By sign flips over subjects; false discovery rate of it.
+    p_null : float
+        By shifted null data sets.
+    """
 
     mean: float
     low: float = float("nan")
     high: float = float("nan")
     p: float = float("nan")
+    q: float = float("nan")
+    p_subjects: float = float("nan")
+    q_subjects: float = float("nan")
+    p_null: float = float("nan")
 
     @property
     def has_interval(self) -> bool:

@@ -99,7 +99,10 @@ def fake_complete_partition(*, n_subjects: int = 4, seed: int = 0) -> tuple[Part
               "r2_after": 0.0961},
         nulls={"n_nulls": 100, "min_shift_trs": 10, "statistic": "correlation of BOLD and prediction on test runs"},
     )  # fmt: skip
-    p_values = {key: replace(e, p=float(rng.uniform(0.0099, 0.5))) for key, e in partition.group.items()}
+    p_values = {
+        key: replace(e, p_null=float(rng.uniform(0.0099, 0.5)), p=0.01, q=0.02 if e.low > 0 else 0.4, p_subjects=0.0625)
+        for key, e in partition.group.items()
+    }
     unique = np.clip(10 * np.nan_to_num(np.asarray(partition.unique)) + rng.normal(0, 0.02, (*shape, 5)), 0, 1)
     return (
         replace(
@@ -111,7 +114,7 @@ def fake_complete_partition(*, n_subjects: int = 4, seed: int = 0) -> tuple[Part
             regions=fake_regions(n_subjects, seed=seed),
             searches=searches,
             group=p_values,
-            group_joint={s: replace(e, p=0.0099) for s, e in partition.group_joint.items()},
+            group_joint={s: replace(e, p=0.002, p_null=0.0099) for s, e in partition.group_joint.items()},
             options=options,
         ),
         truth,

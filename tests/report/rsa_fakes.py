@@ -73,7 +73,7 @@ def fake_whole_rsa(*, n_subjects: int = 4, seed: int = 0, families: tuple[str, .
     return replace(
         base,
         name="whole",
-        q={(s, m): float(rng.uniform(0, 0.1)) for s, m in size},
+        group={c: replace(e, p=(q := float(rng.uniform(0, 0.1))) / 2, q=q) for c, e in base.group.items()},
         best_score=base.model_score - 0.01,
         best_layer=best.astype(float),
         best={k: around(rng, v - 0.01) for k, v in size.items()},

@@ -376,11 +376,14 @@ def test_shares_of_significant_targets_p_values_and_ceilings_are_tabulated(tmp_p
         for f, family in enumerate(FAMILIES):
             row = rows[stream, family]
             assert float(row["percent_significant"]) == pytest.approx(shares[s, f], rel=1e-4)
-            assert float(row["p"]) == pytest.approx(partition.group["unique", stream, family].p, rel=1e-4)
+            estimate = partition.group["unique", stream, family]
+            for name in ("p", "q", "p_subjects", "p_null"):
+                assert float(row[name]) == pytest.approx(getattr(estimate, name), rel=1e-4)
     joint = {r["stream"]: r for r in read_table((tables / "families-joint-table.tsv").read_text())}
     assert partition.normalised is not None
     assert float(joint["early"]["r2_over_ceiling"]) == pytest.approx(partition.normalised[:, 0].mean(), rel=1e-4)
-    assert joint["early"]["p"] == "0.0099"
+    assert (joint["early"]["p"], joint["early"]["p_null"]) == ("0.002", "0.0099")
+    assert "p of nulls" in page.text
     assert "Where it is significant" in page.text
     assert "Targets with q ≤ 0.05 (%)" in page.text
 
@@ -390,7 +393,9 @@ def test_a_result_without_nulls_or_ceilings_says_nothing_of_them(tmp_path: Path)
     assert "q ≤" not in page.text
     assert "ceiling" not in page.text
     assert "Statistics:" not in page.text
-    assert {r["p"] for r in read_table((tables / "families-unique-table.tsv").read_text())} == {"n/a"}
+    assert {
+        r[name] for name in ("p", "p_null") for r in read_table((tables / "families-unique-table.tsv").read_text())
+    } == {"n/a"}
 
 
 def test_rois_have_a_table_and_a_figure_with_their_intervals(tmp_path: Path) -> None:

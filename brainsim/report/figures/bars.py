@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch
+from matplotlib.transforms import Affine2D
 
 from brainsim.report.content import Estimate
 from brainsim.report.figures.canvas import (
@@ -25,6 +27,7 @@ from brainsim.report.figures.canvas import (
     subject_handle,
     truth_handle,
 )
+from brainsim.report.palette import INK
 
 NARROW_WIDTH_IN = 4.6  # one group of bars needs no more
 BARS_PER_ROW = 40  # narrower bars than 7.2 in / 40 leave no room for a subject's dot
@@ -55,6 +58,10 @@ class Bars:
         A second line below the stream's name (its n).
     truth : mapping of (stream, item name) to float
     ceilings : mapping of stream to (lower, upper)
+    marks : set of (stream, item name)
+        Bars with a star above.
+    mark_label : str
+        What a star is.
     """
 
     streams: tuple[str, ...]
@@ -65,6 +72,8 @@ class Bars:
     notes: Mapping[str, str] = field(default_factory=dict)
     truth: Mapping[tuple[str, str], float] = field(default_factory=dict)
     ceilings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    marks: Set[tuple[str, str]] = frozenset()
+    mark_label: str = ""
 
 
 def tint(colour: str, share: float) -> tuple[float, float, float]:
@@ -124,10 +133,20 @@ def _draw_row(axis: Axes, bars: Bars, streams: Sequence[str], *, n_slots: int) -
             draw_subjects(axis, x, bars.subjects.get((stream, item.name), np.empty(0)), width=width * 0.6)
             draw_interval(axis, x, estimate.low, estimate.high)
             draw_truth(axis, x, bars.truth.get((stream, item.name), float("nan")), width=width)
+            if (stream, item.name) in bars.marks:
+                values = [estimate.mean, estimate.high, 0.0, *bars.subjects.get((stream, item.name), np.empty(0))]
+                top = max(v for v in values if math.isfinite(v))
+                axis.plot(x, top, marker=_star(), color=INK, markersize=3.6, markeredgewidth=0.4, clip_on=False)
     labels = [stream + (f"\n{bars.notes[stream]}" if stream in bars.notes else "") for stream in streams]
     axis.set_xticks(range(len(streams)), labels)
     axis.tick_params(axis="x", length=0, pad=5)
     axis.set_xlim(-0.55, n_slots - 0.45)
+
+
+def _star() -> MarkerStyle:
+    """Return a star that stands above the point that it marks."""
+    star = MarkerStyle("*")
+    return MarkerStyle(star.get_path().transformed(star.get_transform()).transformed(Affine2D().translate(0, 0.9)))
 
 
 def _handles(bars: Bars) -> list[Patch | Line2D]:
@@ -141,6 +160,10 @@ def _handles(bars: Bars) -> list[Patch | Line2D]:
         handles.append(Line2D([], [], color="#1A1D21", linewidth=1.1, label="interval"))
     if bars.truth:
         handles.append(truth_handle())
+    if bars.marks:
+        handles.append(
+            Line2D([], [], linestyle="none", marker=_star(), color=INK, markersize=3.6, label=bars.mark_label)
+        )
     if bars.ceilings:
         handles.append(Patch(facecolor=CEILING_COLOUR, label="noise ceiling (lower–upper)"))
     return handles

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from brainsim.report.content import Estimate, RsaSet
+from brainsim.report.content import Estimate, Options, PartitionSet, RsaSet
 from brainsim.report.figures.canvas import Drawing, finish
 from brainsim.report.figures.heat import draw_heat_maps
 from brainsim.report.palette import order_families
 from brainsim.report.reduce import FDR_LEVEL, estimate_of
 from brainsim.report.tables import Cell, Column, Table, format_cell
 from brainsim.report.words import count
+
+# Of differences, in the order of the table's columns.
+CHANCES = ("low", "high", "p", "q", "p_subjects", "q_subjects")
 
 
 def order_models(models: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -90,14 +93,69 @@ def draw_comparisons(rsa: RsaSet, *, key: str) -> Drawing | None:
     """Draw every two systems' difference; numbers stand where it is significant over all pairs and streams."""
     if len(rsa.models) < 2 or not rsa.comparisons:
         return None
-    models = order_models(rsa.models)
-    names = [m for m, _ in models]
+    return _draw_differences(
+        rsa.comparisons,
+        streams=rsa.streams,
+        things=order_models(rsa.models),
+        n_subjects=len(rsa.subjects),
+        one="system",
+        score=f"Score ({rsa.comparison or 'similarity'}, no unit)",
+        random=f"Subjects and {'stimuli' if rsa.is_of_stimuli else 'runs'} are random effects.",
+        title="Which system is more like the brain: paired comparisons",
+        key=key,
+    )
+
+
+def draw_family_comparisons(partition: PartitionSet, *, key: str) -> Drawing | None:
+    """Draw every two families' difference, by what the partition tells of each."""
+    if len(partition.families) < 2 or not partition.comparisons:
+        return None
+    alone = any(row.get("quantity") == "alone" for row in partition.comparisons)
+    return _draw_differences(
+        partition.comparisons,
+        streams=partition.streams,
+        things=tuple((f, f) for f in order_families(partition.families)),
+        n_subjects=len(partition.subjects),
+        one="family",
+        score=f"{'R² of the family alone' if alone else 'Unique variance (ΔR², no unit)'}",
+        random="Subjects and runs are random effects.",
+        title=f"Which family explains more{'' if alone else ' that no other does'}: paired comparisons",
+        key=key,
+    )
+
+
+def _draw_differences(
+    comparisons: Sequence[Options],
+    *,
+    streams: tuple[str, ...],
+    things: tuple[tuple[str, str], ...],
+    n_subjects: int,
+    one: str,
+    score: str,
+    random: str,
+    title: str,
+    key: str,
+) -> Drawing:
+    """Draw the difference of every two things (name, family) in each stream.
+
+    Parameters
+    ----------
+    comparisons : sequence of mapping
+        stream, a, b, mean (of a less b), low, high, p, q, p_subjects, q_subjects, n_subjects.
+    one : str
+        What a thing is: "system" or "family".
+    score : str
+        What is compared, as the beginning of a sentence.
+    random : str
+        A sentence about what varies at random.
+    """
+    names = [name for name, _ in things]
     place = {m: i for i, m in enumerate(names)}
-    squares = {s: np.full((len(names), len(names)), np.nan) for s in rsa.streams}
-    marks = {s: np.zeros((len(names), len(names)), bool) for s in rsa.streams}
+    squares = {s: np.full((len(names), len(names)), np.nan) for s in streams}
+    marks = {s: np.zeros((len(names), len(names)), bool) for s in streams}
     rows: list[tuple[Cell, ...]] = []
     n_clear = 0
-    for row in rsa.comparisons:
+    for row in comparisons:
         stream, a, b = row["stream"], row["a"], row["b"]
         if stream not in squares or a not in place or b not in place or row["mean"] is None:
             continue
@@ -105,27 +163,24 @@ def draw_comparisons(rsa: RsaSet, *, key: str) -> Drawing | None:
         n_clear += clear
         squares[stream][place[a], place[b]], squares[stream][place[b], place[a]] = row["mean"], -row["mean"]
         marks[stream][place[a], place[b]] = marks[stream][place[b], place[a]] = clear
-        rows.append((stream, a, b, *(row.get(n) for n in ("mean", "low", "high", "p", "q", "n_subjects"))))
+        rows.append((stream, a, b, *(row.get(n) for n in ("mean", *CHANCES, "n_subjects"))))
     figure = draw_heat_maps(
-        squares, names, [f for _, f in models], row_label="", column_label="Less system (number)",
-        bar_label="Difference of scores", marks=marks,
+        squares, names, [f for _, f in things], row_label="", column_label=f"Less {one} (number)",
+        bar_label="Difference", marks=marks,
     )  # fmt: skip
-    columns = ("stream", "a", "b", "a_less_b", "low", "high", "p", "q", "n_subjects")
+    columns = ("stream", "a", "b", "a_less_b", *CHANCES, "n_subjects")
+    many = "families" if one == "family" else f"{one}s"
     caption = (
-        f"Score ({rsa.comparison or 'similarity'}, no unit) of the system at the row less that of the system at the "
-        f"column, mean over n = {count(len(rsa.subjects), 'subject')}. Numbers: where q ≤ {FDR_LEVEL:g}, two-sided, "
-        "false "
-        "discovery "
-        f"rate over all {len(rows)} pairs of systems and streams; {n_clear} are. Subjects and runs are random effects."
+        f"{score} of the {one} at the row less that of the {one} at the column, mean over n = "
+        f"{count(n_subjects, 'subject')}. Numbers: where q ≤ {FDR_LEVEL:g}, two-sided, false discovery rate over all "
+        f"{len(rows)} pairs of {many} and streams; {n_clear} are. {random}"
     )
     alt = (
-        f"Heat maps of differences between {len(names)} systems in {len(rsa.streams)} streams; {n_clear} of "
+        f"Heat maps of differences between {len(names)} {many} in {len(streams)} streams; {n_clear} of "
         f"{len(rows)} are significant."
     )
-    return finish(
-        figure, key, title="Which system is more like the brain: paired comparisons", caption=caption, alt=alt,
-        table=Table(key, "Differences between systems", tuple(map(Column, columns)), tuple(rows)),
-    )  # fmt: skip
+    table = Table(key, f"Differences between {many}", tuple(map(Column, columns)), tuple(rows))
+    return finish(figure, key, title=title, caption=caption, alt=alt, table=table)
 
 
 def _squares(rsa: RsaSet, found: Mapping[tuple[str, str, str], Estimate]) -> dict[str, np.ndarray]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from brainsim.report.content import Estimate, PartitionSet
-from brainsim.report.reduce import estimate_of
+from brainsim.report.reduce import FDR_LEVEL, estimate_of
 
 # What may be told of a family, by the name of the quantity: short words, and how much of R2 it is.
 QUANTITIES = {
@@ -62,6 +63,11 @@ def tell_n(partition: PartitionSet, stream: str) -> str:
     """Return a stream's counts as a short line: subjects, and targets where values are means over them."""
     n_subjects, n_targets = stream_n(partition, stream)
     return f"n = {n_subjects}" if partition.of == "RDMs" else n_text(n_subjects, n_targets)
+
+
+def found(estimates: Mapping[tuple[str, str], Estimate]) -> frozenset[tuple[str, str]]:
+    """Return the cells whose false discovery rate is low enough to be called significant."""
+    return frozenset(cell for cell, estimate in estimates.items() if estimate.q <= FDR_LEVEL)
 
 
 def or_zero(value: float) -> float:

@@ -43,11 +43,12 @@ def tabulate_joint(partition: PartitionSet, *, key: str) -> Table:
         values = (float(v) for v in partition.joint[:, s])
         rows.append(
             (
-                stream, e.mean, e.low, e.high, format_interval(e.low, e.high), e.p, share, normalised,
+                stream, e.mean, e.low, e.high, format_interval(e.low, e.high), e.p, e.q, e.p_subjects,
+                e.q_subjects, e.p_null, share, normalised,
                 *stream_n(partition, stream), *values,
             )
         )  # fmt: skip
-    has_p = any(row[5] == row[5] for row in rows)
+    has_p, has_null = (any(row[k] == row[k] for row in rows) for k in (5, 9))
     columns = (
         Column("stream", "Stream"),
         Column("joint_r2", "Joint R² (mean)"),
@@ -55,6 +56,10 @@ def tabulate_joint(partition: PartitionSet, *, key: str) -> Table:
         Column("high", where="tsv"),
         Column("interval", "[low, high]", where="page" if partition.group_joint else "none"),
         Column("p", "p", 4, where="both" if has_p else "tsv"),
+        Column("q", "q", 4, where="both" if has_p else "tsv"),
+        Column("p_subjects", where="tsv"),
+        Column("q_subjects", where="tsv"),
+        Column("p_null", "p of nulls", 4, where="both" if has_null else "tsv"),
         Column(
             "percent_significant", f"Targets with q ≤ {FDR_LEVEL:g} (%)", 1, where="tsv" if shares is None else "both"
         ),
@@ -71,7 +76,9 @@ def tabulate_joint(partition: PartitionSet, *, key: str) -> Table:
     if partition.interval and partition.group_joint:
         note += f" [low, high]: {partition.interval}."
     if has_p:
-        note += " p: of what all families predict, mean over targets and subjects, by null data sets."
+        note += " p: one-sided, subjects and runs as random effects; q: false discovery rate over streams."
+    if has_null:
+        note += " p of nulls: of what all families predict, mean over targets and subjects, by null data sets."
     if partition.normalised is not None:
         note += " R² / noise ceiling: each target's R² over its own ceiling, median over targets, mean over subjects."
     return Table(key, "R² of all families together", columns, tuple(rows), note)

@@ -14,6 +14,7 @@ from brainsim.report.figures.canvas import Drawing, draw_legend, finish, legend_
 from brainsim.report.figures.estimates import (
     QUANTITIES,
     family_estimate,
+    found,
     joint_estimate,
     or_low,
     stream_n,
@@ -40,7 +41,7 @@ JOINT_COLOUR = "#2B2F36"
 
 
 def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: str, *, key: str) -> Table:
-    """Return stream x family: planted, estimated, interval, p, share of significant targets, n, subjects' values."""
+    """Return stream x family: planted, estimated, interval, chances, share of significant targets, n, each subject."""
     planted_values = truth.unique if truth and quantity == "unique" else {}
     values = subject_values(partition, quantity)
     shares = partition.significant.get(quantity)
@@ -55,12 +56,13 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
             of_subjects = [] if values is None else [float(v) for v in values[:, s, f]]
             rows.append(
                 (
-                    stream, family, planted, e.mean, e.low, e.high, format_interval(e.low, e.high), e.p,
+                    stream, family, planted, e.mean, e.low, e.high, format_interval(e.low, e.high),
+                    e.p, e.q, e.p_subjects, e.q_subjects, e.p_null,
                     None if planted is None else e.mean - planted, share, n_subjects, n_targets, *of_subjects,
                 )
             )  # fmt: skip
     name = QUANTITIES[quantity][0]
-    has_p = any(row[7] == row[7] for row in rows)
+    has_p, has_null = (any(row[k] == row[k] for row in rows) for k in (7, 11))
     columns = (
         Column("stream", "Stream"),
         Column("family", "Family"),
@@ -70,6 +72,10 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
         Column("high", where="tsv"),
         Column("interval", "[low, high]", where="page" if partition.group else "none"),
         Column("p", "p", 4, where="both" if has_p else "tsv"),
+        Column("q", "q", 4, where="both" if has_p else "tsv"),
+        Column("p_subjects", where="tsv"),
+        Column("q_subjects", where="tsv"),
+        Column("p_null", "p of nulls", 4, where="both" if has_null else "tsv"),
         Column("error", "Error", where="both" if planted_values else "tsv"),
         Column(
             "percent_significant",
@@ -88,10 +94,16 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
     if partition.interval and partition.group:
         note += f" [low, high]: {partition.interval}."
     if has_p:
-        note += " p: of what the family adds, mean over targets and subjects, by null data sets; not corrected for"
+        note += (
+            " p: one-sided, subjects and runs as random effects; q: false discovery rate over all families and streams."
+        )
+    if has_null:
+        note += (
+            " p of nulls: of what the family adds, mean over targets and subjects, by null data sets; not corrected for"
+        )
         note += " the number of rows."
     if shares is not None:
-        note += " q: false discovery rate over a subject's targets; its column is a mean over subjects."
+        note += " Targets: false discovery rate over a subject's targets; a mean over subjects."
     title = f"{name} in each stream" if quantity == "alone" else f"{name} of each family in each stream"
     return Table(key, title, columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
 
@@ -113,6 +125,7 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         estimates |= {(s, JOINT): joint_estimate(partition, s) for s in partition.streams}
         subjects |= {(s, JOINT): partition.joint[:, i] for i, s in enumerate(partition.streams)}
     planted = truth.unique if truth and quantity == "unique" else {}
+    marks = found({cell: estimates[cell] for cell in cells})
     bars = Bars(
         streams=partition.streams,
         items=tuple(items),
@@ -121,6 +134,8 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         y_label=QUANTITIES[quantity][1],
         notes={s: tell_n(partition, s) for s in partition.streams},
         truth={c: planted[c] for c in cells if c in planted},
+        marks=marks,
+        mark_label=f"q ≤ {FDR_LEVEL:g}",
     )
     name, of_rdms = QUANTITIES[quantity][0], partition.of == "RDMs"
     best = max(cells, key=lambda c: or_low(bars.estimates[c].mean))
@@ -133,6 +148,11 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         f"Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")
+        + (
+            f"; stars: q ≤ {FDR_LEVEL:g}, the false discovery rate over all {len(cells)} families and streams"
+            if marks
+            else ""
+        )
         + f". No unit; n of subjects{'' if of_rdms else ' and targets (all subjects)'} below each stream."
     )
     title = "Each family alone, and all together" if quantity == "alone" else f"{name} by stream and family"

@@ -25,7 +25,7 @@ INTERVAL = "95 % bootstrap interval over test folds"
 
 def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
     """Return one row per subject, ROI, quantity and family."""
-    has_p = any(math.isfinite(row.estimate.p) for row in rows)
+    has_p = any(math.isfinite(row.estimate.p_null) for row in rows)
     cells: tuple[tuple[Cell, ...], ...] = tuple(
         (
             row.subject,
@@ -36,7 +36,7 @@ def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
             row.estimate.low,
             row.estimate.high,
             format_interval(row.estimate.low, row.estimate.high),
-            row.estimate.p,
+            row.estimate.p_null,
             row.n_targets,
         )
         for row in rows
@@ -50,7 +50,7 @@ def tabulate_regions(rows: Sequence[RegionRow], *, key: str) -> Table:
         Column("low", where="tsv"),
         Column("high", where="tsv"),
         Column("interval", "[low, high]", where="page"),
-        Column("p", "p", 4, where="both" if has_p else "tsv"),
+        Column("p_null", "p of nulls", 4, where="both" if has_p else "tsv"),
         Column("n_targets", "Targets"),
     )
     note = (
