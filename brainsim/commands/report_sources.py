@@ -13,6 +13,7 @@ from brainsim.core.ordering import natural_order
 from brainsim.core.registry import unknown_name
 from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
+from brainsim.report.words import join_words
 from brainsim.store import NodeInfo, Store
 
 if TYPE_CHECKING:
@@ -130,10 +131,13 @@ def describe_systems(
         Systems named by the results; where there are none, every system with activations whose family is in `families`.
     families : sequence of str
     sources : sequence of NodeInfo
-        What the results were made from: where kernels are among them, only activations that these were made from count
-        (a store may hold the same model with other weights or another protocol).
+        Results and what they were made from: where kernels or RSAs are among them, only activations that these were
+        made from count (a store may hold the same model with other weights or another protocol).
     """
     digests = {d for k in sources if k.type == "kernel" for layer in k.key.get("layers", []) for d in layer}
+    # An RSA has its features' digests in its own key; those of RDM files are not of activations, and find none.
+    features = [layer for r in sources if r.type == "rsa" for layer in r.key.get("features", [])]
+    digests |= {d for layer in features if isinstance(layer, list) for d in layer}
     nodes: dict[str, list[NodeInfo]] = {}
     for info in index.values():
         if info.type == "activations" and (not digests or info.digest in digests):
@@ -154,7 +158,7 @@ def describe_systems(
                 kind=str(row.kind) if row else "",
                 training_set=str(row.training_set or "") if row else "",
                 weights=_tell_weights(infos[0]) if infos else "",
-                protocol=str(a.get("protocol") or ""),
+                protocol=join_words(dict.fromkeys(str(i.attributes.get("protocol") or "") for i in infos)),
                 clip_window=str(a.get("clip_window") or ""),
                 step_s=number(a.get("step_s")),
                 pool=str(a.get("pool") or ""),

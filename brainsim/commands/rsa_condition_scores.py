@@ -24,6 +24,9 @@ WITHOUT_BOOTSTRAP = (
 )
 
 
+OF_PARTS = "95 % interval of the mean, subjects and held-out parts of the stimuli as random effects"
+
+
 @dataclass(frozen=True)
 class ConditionScores:
     """What an RSA of stimuli found.
@@ -114,6 +117,7 @@ def score_conditions(
     }
     if not sets.subsets:
         return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)))
+    tables["interval_of_parts"] = OF_PARTS
     tables |= family_tables({s: held_out[s][1][sets.subsets] for s in streams}, found.families, str(options["subsets"]))
     r2, joint = (
         np.stack([held_out[s][k][rows] for s in streams], axis=1) for k, rows in ((1, sets.subsets), (0, sets.joint))

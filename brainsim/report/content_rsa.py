@@ -93,6 +93,8 @@ class RsaSet:
     group_parts : mapping of (stream, families) to Estimate
     group_joint : mapping of stream to Estimate
     geometry : GeometrySet or None
+    interval_of_parts : str
+        What an interval of a family's part is, where it is another one.
     untested : str
         Why scores are not tested against zero, as a sentence; empty where they are.
     """
@@ -131,6 +133,7 @@ class RsaSet:
     comparison: str = ""
     distance: str = ""
     interval: str = ""
+    interval_of_parts: str = ""
     untested: str = ""
     options: Options = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RunQuality
+from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
 from brainsim.report.methods_rsa import describe_accuracy, describe_audit, describe_claims, describe_similarity
 from brainsim.report.references import REFERENCES, Reference, cite
 from brainsim.report.statistics import describe_statistics
@@ -41,7 +41,12 @@ class Methods:
 
 def write_methods(content: Content) -> Methods:
     """Return the methods section of a page."""
-    paragraphs = [_describe_data(d, [q for q in content.runs if q.dataset == d.name]) for d in content.datasets]
+    paragraphs = [
+        _describe_data(
+            d, [q for q in content.runs if q.dataset == d.name], [r for r in content.rsas if r.dataset == d.name]
+        )
+        for d in content.datasets
+    ]
     if content.systems:
         paragraphs.append(_describe_systems(content))
     paragraphs += [_describe_fit(f) for f in content.fits]
@@ -74,10 +79,13 @@ def write_methods(content: Content) -> Methods:
     return Methods(tuple(paragraphs), tuple(REFERENCES[k] for k in dict.fromkeys(used)))
 
 
-def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:
+def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality], rsas: Sequence[RsaSet]) -> Method:
+    of_stimuli = [r for r in rsas if r.is_of_stimuli]
     subjects = list(dict.fromkeys(q.subject for q in runs))
     sentences = []
-    if runs:
+    if of_stimuli:
+        sentences.append(_describe_stimuli(of_stimuli[0], runs, dataset))
+    elif runs:
         per_subject = sorted({sum(q.subject == s for q in runs) for s in subjects})
         n_trs = sorted({q.n_trs for q in runs})
         tr = join_words(f"{t:g} s" for t in sorted({q.tr_s for q in runs}))
@@ -91,6 +99,15 @@ def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality]) -> Method:
         sentences.append(f"Streams: {join_words(groups)}")
     sentences += _describe_cleaning(dataset.cleaning)
     return Method(f"Data: {dataset.name}", " ".join(map(sentence, sentences)))
+
+
+def _describe_stimuli(rsa: RsaSet, runs: Sequence[RunQuality], dataset: DatasetNote) -> str:
+    """Return the first sentence about responses to stimuli, or about RDMs of which nothing else is known."""
+    who = f"{count(len(rsa.subjects), 'subject')}, {rsa.options['n_stimuli']:,} stimuli"
+    if not runs:
+        return f"{who}: RDMs from files, of {join_words(rsa.streams)}"
+    where = f" in space {dataset.space}" if dataset.space not in NO_SPACE else ""
+    return f"{who}: one response per stimulus; {_span(sorted({q.n_targets for q in runs}))} targets per subject{where}"
 
 
 def _describe_cleaning(cleaning: Options) -> list[str]:
@@ -121,7 +138,8 @@ def _describe_systems(content: Content) -> Method:
         f"{'; '.join(of_family)}"
     ]
     windows, steps = _distinct(s.clip_window for s in systems), _distinct(s.step_s for s in systems)
-    if windows or steps:
+    is_film = bool(content.fits or content.partitions or any(not r.is_of_stimuli for r in content.rsas))
+    if is_film and (windows or steps):
         said = []
         if steps:
             said.append(f"one clip every {join_words(f'{s:g} s' for s in steps)}")
@@ -130,14 +148,15 @@ def _describe_systems(content: Content) -> Method:
             said.append(join_words(meaning.get(w, f"clip windows are {w}") for w in windows))
         sentences.append("; ".join(said).capitalize())
     if protocols := _distinct(s.protocol for s in systems):
-        sentences.append(f"Protocol: {join_words(protocols)}")
+        sentences.append(f"Protocol of extraction: {join_words(protocols)}")
     pools = [p for p in _distinct(s.pool for s in systems) if p != "none"]
     sentences.append(f"Activations were pooled: {join_words(pools)}" if pools else "Activations were not pooled")
     random = [s.name for s in systems if "random" in s.weights.lower()]
     if random:
         which = "All systems have" if len(random) == len(systems) else f"{join_words(random)} have"
         sentences.append(f"{which} seeded random weights: what they explain says nothing about trained systems")
-    sentences.append("Activations were averaged into TRs by the end of each clip's window")
+    if content.fits or content.partitions:
+        sentences.append("For encoding models activations were averaged into TRs by the end of each clip's window")
     return Method("Systems and features", " ".join(map(sentence, sentences)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from brainsim.report.content import AccuracySet, AuditSet, ClaimsSet, RsaSet
@@ -17,6 +18,12 @@ COMPARISONS = {
     "cosine": "the cosine",
     "whitened-cosine": "the whitened cosine",
     "cka": "linear centred kernel alignment",
+}
+SAMPLINGS = {
+    "average": "Features were averaged into TRs about their mean of the run, and convolved with SPM's canonical "
+    f"haemodynamic response {cite('friston1998')}, inside runs only",
+    "window-start": "Each clip was dated by the start of its window; features, not centred over time, were convolved "
+    f"with SPM's canonical haemodynamic response {cite('friston1998')} and sampled in the middle of TRs",
 }
 CORRECTIONS = {
     "holm": ("Holm", "holm1979"),
@@ -38,14 +45,18 @@ def describe_similarity(rsas: Sequence[RsaSet]) -> list[Told]:
 def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
     options = rsa.options
     lag, trim = options.get("min_lag_s"), options.get("trim_s")
-    is_stimuli = "n_stimuli" in options
+    is_stimuli = rsa.is_of_stimuli
+    rows = f"the {options['n_stimuli']:,} stimuli" if is_stimuli else "TRs"
     used = ["kriegeskorte2008"]
     sentences = [
         f"Representational similarity analysis {cite('kriegeskorte2008')}: dissimilarity of "
-        f"{'stimuli' if is_stimuli else 'TRs'} by {rsa.distance or 'correlation'} distance, on both sides; model and "
-        "brain "
-        f"compared by {COMPARISONS.get(rsa.comparison, rsa.comparison or 'a similarity')}",
+        f"{rows} by {rsa.distance or 'correlation'} distance, on both sides; model and brain compared by "
+        f"{COMPARISONS.get(rsa.comparison, rsa.comparison or 'a similarity')}"
+        + (", by the protocol of the study that this analysis rebuilds" if rsa.is_study else ""),
     ]
+    if not is_stimuli and options.get("sampling"):
+        sentences.append(SAMPLINGS.get(str(options["sampling"]), f"Features were sampled by {options['sampling']}"))
+        used.append("friston1998")
     if isinstance(trim, int | float) and trim > 0:
         sentences.append(f"{trim:g} s were cut from both edges of every run, which neighbouring runs may share")
     if isinstance(lag, int | float) and lag > 0:
@@ -55,10 +66,10 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
             "From every pair of TRs the mean of all pairs of its run and lag was taken away: unrelated slow series are "
             "alike in it"
         )
-    fitted = "stimuli" if is_stimuli else options.get("cv", "runs")
+    fitted = "four fifths of the stimuli, in turn" if is_stimuli else f"other {options.get('cv', 'runs')}"
     method = "ridge regression" if options.get("combine") == "ridge" else "non-negative least squares"
     how = " one by one, and averaged" if options.get("weights") == "averaged" else ""
-    sentences.append(f"Layers of a system were combined by {method}, fitted on the other {fitted}{how}")
+    sentences.append(f"Layers of a system were combined by {method}, fitted on the {fitted}{how}")
     if rsa.best_score is not None:
         sentences.append("A system's best layer was chosen on other runs than it was scored on")
     if rsa.unique is not None:
@@ -81,15 +92,12 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
         sentences.append(
             f"Noise ceilings: upper, mean of all subjects; lower, mean of the other subjects {cite('nili2014')}"
         )
-    if rsa.comparisons:
-        used.append("benjamini1995")
-        sentences.append(
-            f"Every two systems were compared, two-sided, with the false discovery rate {cite('benjamini1995')} over "
-            "all "
-            "pairs of systems and streams"
-        )
     if rsa.group and rsa.interval:
         sentences.append(f"Intervals: {rsa.interval}")
+    if rsa.interval_of_parts and rsa.unique is not None:
+        sentences.append(f"Those of families' parts: {rsa.interval_of_parts}")
+    told, keys = _describe_tests(rsa)
+    sentences, used = [*sentences, *told], [*used, *keys]
     if rsa.geometry is not None:
         used.append("torgerson1952")
         sentences.append(
@@ -97,6 +105,52 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
             "between RDMs, improved by majorisation of stress"
         )
     return sentences, used
+
+
+def _describe_tests(rsa: RsaSet) -> tuple[list[str], list[str]]:
+    """Return how p and q of systems and of their differences were made."""
+    sentences, used = [], []
+    is_tested = any(math.isfinite(e.p) or math.isfinite(e.p_subjects) for e in rsa.group.values())
+    if not (is_tested or rsa.comparisons):
+        return [rsa.untested] * bool(rsa.untested), []
+    if rsa.is_of_stimuli and "bootstrap" in rsa.interval:
+        sentences.append(
+            f"p: mean over its standard error, from draws of stimuli and subjects {cite('schuett2023')}, by Student's t"
+        )
+        used.append("schuett2023")
+    else:
+        told, used = describe_random_effects("held-out parts of the stimuli" if rsa.is_of_stimuli else "runs")
+        sentences += told
+        sentences.append(
+            "Scores of combined layers in different runs share what was learned; their error is larger by that "
+            f"{cite('nadeau2003')}"
+        )
+        used.append("nadeau2003")
+    q = f"q: false discovery rate {cite('benjamini1995')}"
+    used.append("benjamini1995")
+    if is_tested:
+        sentences.append(f"{q} over all systems and streams, of one-sided tests against zero")
+    if rsa.comparisons:
+        sentences.append(f"Every two systems were compared, two-sided; {q} over all pairs of systems and streams")
+    return [*sentences, *[rsa.untested] * bool(rsa.untested)], used
+
+
+def describe_random_effects(runs: str = "runs") -> tuple[list[str], list[str]]:
+    """Return how p over subjects and runs, and p over subjects, are made, with the keys of references.
+
+    Parameters
+    ----------
+    runs : str
+        What varies at random beside subjects.
+    """
+    sentences = [
+        f"p: mean over its standard error with subjects and {runs} as random effects, from the mean squares of "
+        f"subjects, of {runs} and of the rest, by Student's t with Satterthwaite's degrees of freedom "
+        f"{cite('clark1973')}",
+        f"p over subjects (in the tables): how often flipping the signs of subjects gives a mean as large "
+        f"{cite('winkler2014')}; it speaks of these very {runs}",
+    ]
+    return sentences, ["clark1973", "winkler2014"]
 
 
 def describe_audit(audit: AuditSet) -> Told:

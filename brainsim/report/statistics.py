@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from brainsim.report.content import FitSet, Options, PartitionSet
+from brainsim.report.methods_rsa import describe_random_effects
 from brainsim.report.references import cite
 from brainsim.report.words import join_words, sentence
 
@@ -41,6 +43,14 @@ def _statistics_of(result: FitSet | PartitionSet) -> tuple[list[str], list[str]]
         is_partition = isinstance(result, PartitionSet) and result.unique is not None
         sentences += _describe_nulls(nulls, result.options, has_unique=is_partition)
         used += ["phipson2010", "benjamini1995"] + ["freedman1983", "winkler2014"] * is_partition
+    if isinstance(result, PartitionSet) and any(math.isfinite(e.p) for e in result.group.values()):
+        told, keys = describe_random_effects()
+        sentences += [
+            *told,
+            f"q: false discovery rate {cite('benjamini1995')} over all families and streams, of one-sided tests "
+            "against zero; of two-sided differences between families over all pairs and streams",
+        ]
+        used += [*keys, "benjamini1995"]
     if any(row.estimate.has_interval for row in result.regions):
         sentences.append(
             f"Intervals of ROIs are percentile bootstraps over test folds {cite('efron1979')}: a subject's test folds "
@@ -68,8 +78,8 @@ def _describe_nulls(nulls: Options, options: Options, *, has_unique: bool) -> li
         "common; models were trained anew, with the hyperparameters that were chosen for the true responses."
         f"{unique}",
         *_tell_statistic(str(nulls.get("statistic", ""))),
-        f"p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is the "
-        f"false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
+        f"There p = (1 + number of null scores at or above the observed one) / (1 + {n:,}) {cite('phipson2010')}; q is "
+        f"the false discovery rate of Benjamini and Hochberg {cite('benjamini1995')} over the targets of a subject",
     ]
 
 

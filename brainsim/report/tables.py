@@ -70,9 +70,15 @@ class Table:
     def shown(self) -> tuple[tuple[tuple[str, bool], ...], ...]:
         """Rows as the page shows them: (text, whether it is a number)."""
         kept = [i for i, column in enumerate(self.columns) if column.where in ("both", "page")]
-        return tuple(
-            tuple((format_cell(row[i], self.columns[i].digits), _is_number(row[i])) for i in kept) for row in self.rows
-        )
+        return tuple(tuple((_tell(row[i], self.columns[i]), _is_number(row[i])) for i in kept) for row in self.rows)
+
+
+def _tell(cell: Cell, column: Column) -> str:
+    """Return a cell as the page shows it; a chance that is smaller than the digits show is told by its size."""
+    least = 10.0**-column.digits
+    if column.name.split("_")[0] in ("p", "q") and isinstance(cell, float) and cell < least:
+        return f"< {least:g}"
+    return format_cell(cell, column.digits)
 
 
 def format_cell(cell: Cell, digits: int = 3) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch
-from matplotlib.transforms import Affine2D
+from matplotlib.transforms import ScaledTranslation
 
 from brainsim.report.content import Estimate
 from brainsim.report.figures.canvas import (
@@ -32,6 +32,8 @@ from brainsim.report.palette import INK
 NARROW_WIDTH_IN = 4.6  # one group of bars needs no more
 BARS_PER_ROW = 40  # narrower bars than 7.2 in / 40 leave no room for a subject's dot
 CEILING_COLOUR = "#DADDE1"
+STAR: dict[str, Any] = {"marker": (6, 2, 0), "color": INK, "markersize": 4.2, "markeredgewidth": 0.8}
+STAR_ABOVE_IN = 0.06
 
 
 @dataclass(frozen=True)
@@ -136,17 +138,12 @@ def _draw_row(axis: Axes, bars: Bars, streams: Sequence[str], *, n_slots: int) -
             if (stream, item.name) in bars.marks:
                 values = [estimate.mean, estimate.high, 0.0, *bars.subjects.get((stream, item.name), np.empty(0))]
                 top = max(v for v in values if math.isfinite(v))
-                axis.plot(x, top, marker=_star(), color=INK, markersize=3.6, markeredgewidth=0.4, clip_on=False)
+                above = ScaledTranslation(0, STAR_ABOVE_IN, axis.figure.dpi_scale_trans)
+                axis.plot(x, top, transform=axis.transData + above, clip_on=False, zorder=6, **STAR)
     labels = [stream + (f"\n{bars.notes[stream]}" if stream in bars.notes else "") for stream in streams]
     axis.set_xticks(range(len(streams)), labels)
     axis.tick_params(axis="x", length=0, pad=5)
     axis.set_xlim(-0.55, n_slots - 0.45)
-
-
-def _star() -> MarkerStyle:
-    """Return a star that stands above the point that it marks."""
-    star = MarkerStyle("*")
-    return MarkerStyle(star.get_path().transformed(star.get_transform()).transformed(Affine2D().translate(0, 0.9)))
 
 
 def _handles(bars: Bars) -> list[Patch | Line2D]:
@@ -161,9 +158,7 @@ def _handles(bars: Bars) -> list[Patch | Line2D]:
     if bars.truth:
         handles.append(truth_handle())
     if bars.marks:
-        handles.append(
-            Line2D([], [], linestyle="none", marker=_star(), color=INK, markersize=3.6, label=bars.mark_label)
-        )
+        handles.append(Line2D([], [], linestyle="none", label=bars.mark_label, **STAR))
     if bars.ceilings:
         handles.append(Patch(facecolor=CEILING_COLOUR, label="noise ceiling (lower–upper)"))
     return handles

@@ -65,7 +65,7 @@ def draw_heat_maps(
     n_columns = 1 if len(streams) == 1 else 2
     name_in = 0.059 * max(map(len, names)) + (0.62 if row_label else 0.44)
     width = FULL_WIDTH_IN if n_columns == 2 else 5.4
-    bar_in, gap = 0.62, 0.3
+    bar_in, gap = 0.95, 0.3  # room for ticks like "−0.025" and the label beside them
     panel_in = (width - name_in - bar_in - gap * (n_columns - 1)) / n_columns
     figure, axes = panels(
         len(streams), n_columns=n_columns, panel_height_in=panel_in, width_in=width, left_in=name_in, right_in=bar_in,

@@ -87,8 +87,8 @@ def draw_layer_curves(
     width = 7.2 if len(streams) > 1 else 4.3
     legend_columns = 4 if width > 5 else 2
     figure, axes = panels(
-        len(streams), n_columns=n_columns, panel_height_in=1.9, width_in=width, gap_in=(0.2, 0.72), bottom_in=0.45,
-        legend_in=legend_height_in(len(handles), legend_columns),
+        len(streams), n_columns=n_columns, panel_height_in=1.9, width_in=width, gap_in=(0.2, 0.72),
+        left_in=0.74, bottom_in=0.45, legend_in=legend_height_in(len(handles), legend_columns),
     )  # fmt: skip
     for s, (axis, stream) in enumerate(zip(axes, streams, strict=True)):
         draw_zero(axis)
