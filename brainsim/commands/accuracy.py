@@ -148,8 +148,8 @@ def accuracy(
     try:
         chosen = _choose_scores(found, measures, trained)
     except InvalidValueError as error:
-        for unused in tell_unused(own, scored=scored, used=trained):
-            error.add_note(unused)
+        for note in tell_unused(own, scored=scored, used=trained):
+            error.add_note(note)
         raise
     rows, correlations = [], []
     for scores, models in chosen:

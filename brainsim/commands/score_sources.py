@@ -98,8 +98,7 @@ def _choose(store: Store, kind: str, dataset: str, names: Sequence[str] | None) 
 
 def _is_of_study(info: NodeInfo) -> bool:
     """Return whether an RSA was scored by the study's protocol; other results have but one."""
-    options: Mapping[str, Any] = info.attributes.get("options", {})
-    return options.get("protocol") == STUDY
+    return str(info.attributes.get("options", {}).get("protocol")) == STUDY
 
 
 def protocol_caveats(store: Store, scores: Iterable[Scores]) -> list[str]:

@@ -17,9 +17,9 @@ from brainsim.store import Store
 
 STREAMS = ("early", "ventral", "lateral", "dorsal")
 N_RUNS, N_TRS, TR_S = 6, 60, 2.0
-N_FEATURES, N_VOXELS = 24, 40
+N_FEATURES, N_VOXELS = 24, 80
 SLOW = 0.6  # correlation of features from TR to TR
-NOISE = 0.7  # of a voxel, as a share of its signal
+NOISE = 0.5  # of a voxel, as a share of its signal
 TASTE_SD = 0.15  # of a subject's amplitudes, as a factor
 
 FAMILIES = {
@@ -30,7 +30,7 @@ FAMILIES = {
 # Squared amplitudes of the systems, in every stream.
 HOLD = {
     "cnn-static-object": 0.6, "cnn-static-action": 0.6, "cnn-flow-selfsup": 1.0, "cnn-flow-action": 1.0,
-    "mae-base": 0.0, "mae-base-finetuned": 0.2, "videomae-base": 0.45, "videomae-base-finetuned": 0.45,
+    "mae-base": 0.0, "mae-base-finetuned": 0.3, "videomae-base": 0.45, "videomae-base-finetuned": 0.45,
     "mvd-base": 0.45,
 }  # fmt: skip
 FAIL = {

@@ -10,7 +10,7 @@ from planted_geometry import plant_geometry
 from brainsim.commands.claims import claims
 from brainsim.commands.rsa import rsa
 
-SEEDS = range(3)
+SEEDS = range(5)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
