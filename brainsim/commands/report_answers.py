@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from brainsim.report.content import AccuracySet, ClaimsSet
@@ -19,6 +19,11 @@ def find_answers(index: Mapping[str, NodeInfo], datasets: Iterable[str]) -> list
         for info in index.values()
         if info.type in ("claims", "accuracy") and info.complete and info.attributes["dataset"] in wanted
     ]
+
+
+def is_of_results(index: Mapping[str, NodeInfo], info: NodeInfo, shown: Container[str]) -> bool:
+    """Return whether everything that an answer was made from, and that is still there, is among what is shown."""
+    return all(path in shown for path in info.attributes.get("sources", []) if path in index)
 
 
 def is_outdated(index: Mapping[str, NodeInfo], info: NodeInfo) -> bool:

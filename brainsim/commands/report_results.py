@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from brainsim.commands.report_answers import CHANGED, find_answers, is_outdated, read_accuracy, read_claims
+from brainsim.commands.report_answers import (
+    CHANGED,
+    find_answers,
+    is_of_results,
+    is_outdated,
+    read_accuracy,
+    read_claims,
+)
 from brainsim.commands.report_arrays import ArrayReader, read_masks
 from brainsim.commands.report_maps import read_map
 from brainsim.commands.report_rows import read_estimate, read_layers
@@ -159,8 +166,12 @@ class ResultReader:
             [p.dataset for p in self._partitions] + [f.dataset for f in self._fits] + [r.dataset for r in self._rsas]
         )
         datasets = list(dict.fromkeys(names))
-        answers = find_answers(self._index, datasets)
-        for info in answers:
+        answers = []
+        for info in find_answers(self._index, datasets):
+            if not is_of_results(self._index, info, self._used):
+                self._warn("Answers that were made from other results than are shown here were left out.", info.path)
+                continue
+            answers.append(info)
             self._used[info.path] = info  # what it warns of stands in its own section
             if is_outdated(self._index, info):
                 self._warn(CHANGED, info.path)

@@ -63,3 +63,22 @@ def test_answers_from_results_that_have_changed_since_are_marked(tmp_path: Path)
     store.write(info.path, type="rsa", key={"new": 1}, arrays=arrays, attributes=info.attributes, overwrite=True)
     report(store=tmp_path / "s.zarr", out=tmp_path / "page")
     assert "Results have changed since these answers were given" in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_answers_from_other_results_than_are_shown_are_left_out_and_that_is_told(path: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(path, tmp_path / "s.zarr")
+    store = Store(tmp_path / "s.zarr", mode="a")
+    for info in store.nodes("rsa/geometry/"):  # another result, of which no claim speaks
+        arrays = {name: store.read(info.path, name) for name in info.arrays}
+        other = info.path.replace("geometry", "other")
+        sources = [s.replace("geometry", "other") for s in info.attributes.get("sources", [])]
+        attributes = {**info.attributes, "sources": sources}
+        store.write(other, type=info.type, key={"other": info.path}, arrays=arrays, attributes=attributes)
+    report(store=tmp_path / "s.zarr", out=tmp_path / "page", rsas=["other"])
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "Image MAEs correspond little to any stream." not in text
+    assert "made from other results than are shown here were left out" in text
+    report(store=tmp_path / "s.zarr", out=tmp_path / "both", rsas=["other", "geometry"])
+    assert "Image MAEs correspond little to any stream." in (tmp_path / "both" / "index.html").read_text()

@@ -11,6 +11,7 @@ import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -512,3 +513,19 @@ def test_solvers_of_himalaya_are_described_as_they_work(tmp_path: Path) -> None:
     assert "alpha grid" not in " ".join(list_caveats(descent))
     assert "each combination was searched afresh" in partition
     assert "A family entered" not in partition
+
+
+def test_families_are_compared_two_by_two_and_every_number_is_in_the_table(tmp_path: Path) -> None:
+    partition, _ = fake_complete_partition()
+    chances = {"p": 0.01, "q": 0.02, "p_subjects": 0.125, "q_subjects": 0.2, "n_subjects": 4}
+    rows = tuple(
+        {"stream": s, "quantity": "unique", "a": a, "b": b, "mean": 0.01, "low": 0.002, "high": 0.018, **chances}
+        for s in STREAMS
+        for a, b in combinations(FAMILIES, 2)
+    )
+    page, tables = tables_of(replace(partition, comparisons=rows), tmp_path)
+    told = read_table((tables / "families-comparisons.tsv").read_text())
+    assert len(told) == len(rows) == 40
+    assert {(r["a_less_b"], r["q"], r["p_subjects"]) for r in told} == {("0.01", "0.02", "0.125")}
+    assert "Which family explains more that no other does: paired comparisons" in page.text
+    assert "over all 40 pairs of families and streams; 40 are" in page.text

@@ -90,3 +90,29 @@ def test_an_audit_whose_other_protocol_is_gone_is_left_out(store: Path, tmp_path
     Store(copy, mode="a").delete("rsa/two-study/toy/group")
     report(store=copy, out=tmp_path / "page", rsas=["two"])
     assert not (tmp_path / "page" / "figures" / "two-protocols.svg").exists()
+
+
+def test_the_default_comes_first_and_the_page_says_whose_protocol_an_answer_is(store: Path, folder: Path) -> None:
+    text = " ".join((folder / "index.html").read_text().replace("\u00a0", " ").split())
+    assert text.index("representational similarity “two” of toy") < text.index("similarity “two-study” of toy")
+    assert "(two-study, pearson) and the study&#39;s protocol, the system with the largest score is" in text
+    assert "(two, spearman), the system with the largest score is" in text
+    # How features met the response, by each protocol.
+    assert "averaged into TRs about their mean of the run, and convolved with SPM&#39;s canonical" in text
+    assert "dated by the start of its window; features, not centred over time, were convolved" in text
+    assert "Satterthwaite&#39;s degrees of freedom (Clark, 1973)" in text
+    assert "Protocol of extraction: study and default" in text
+    rows = rows_of(folder, "two-similarity")
+    kept = {
+        (row["stream"], row["model"]): row
+        for row in Store(store, mode="r").info("rsa/two/toy/group").attributes["rows"]
+    }
+    for row in rows:
+        for name in ("p", "q", "p_subjects", "q_subjects"):
+            assert float(row[name]) == pytest.approx(kept[row["stream"], row["system"]][name], rel=1e-4)
+
+
+def test_systems_of_an_analysis_are_those_that_it_was_made_from(store: Path, tmp_path: Path) -> None:
+    report(store=store, out=tmp_path / "page", rsas=["two"])
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "Protocol of extraction: default." in text

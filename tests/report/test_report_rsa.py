@@ -182,3 +182,43 @@ def test_a_forest_of_claims_shows_every_test_and_its_bound() -> None:
     assert [(r["stream"], r["bound"], r["answer"]) for r in rows] == [
         (s, "0.2", "supported") for s in ("early", "dorsal")
     ]
+
+
+def test_the_summary_says_whom_the_best_cannot_be_told_from(tmp_path: Path) -> None:
+    best = MODELS[0][0]
+    scores = np.full(RSA.model_score.shape, 0.1)
+    scores[..., 0] = 0.2
+    rows = tuple(
+        {**row, "q": 0.01 if best in (row["a"], row["b"]) and MODELS[1][0] not in (row["a"], row["b"]) else 0.4}
+        for row in RSA.comparisons
+    )
+    write_page(Content(rsas=(replace(RSA, group={}, model_score=scores, comparisons=rows),)), tmp_path)
+    text = " ".join((tmp_path / "index.html").read_text().replace("\u00a0", " ").split())
+    assert (
+        f"the system with the largest score is {best} in early (0.200; 7 of 8 others are significantly below)" in text
+    )
+
+
+def test_scores_that_are_not_tested_say_why(tmp_path: Path) -> None:
+    why = "Unrelated RDMs have a cosine above 0."
+    group = {cell: replace(e, p=math.nan, q=math.nan) for cell, e in RSA.group.items()}
+    write_page(Content(rsas=(replace(RSA, comparison="cosine", group=group, untested=why),)), tmp_path)
+    text = " ".join((tmp_path / "index.html").read_text().replace("\u00a0", " ").split())
+    assert text.count(why) == 2  # below the figure, and in the methods
+    assert {row["p"] for row in rows_of(tmp_path, "whole-similarity")} == {"n/a"}
+
+
+def test_a_stimulus_set_is_told_as_one(tmp_path: Path) -> None:
+    from brainsim.report.content import DatasetNote
+
+    options = {**{k: v for k, v in RSA.options.items() if k not in ("min_lag_s", "sampling")}, "n_stimuli": 92}
+    interval = "95 % interval of the mean, subjects and stimuli as random effects (bootstrap of stimuli)"
+    of_parts = "95 % interval of the mean, subjects and held-out parts of the stimuli as random effects"
+    rsa = replace(RSA, dataset="objects", options=options, interval=interval, interval_of_parts=of_parts)
+    write_page(Content(rsas=(rsa,), datasets=(DatasetNote("objects"),)), tmp_path)
+    text = " ".join((tmp_path / "index.html").read_text().replace("\u00a0", " ").split())
+    assert "4 subjects, 92 stimuli: RDMs from files, of early, ventral, lateral and dorsal." in text
+    assert "dissimilarity of the 92 stimuli by correlation distance" in text
+    assert "draws of stimuli and subjects (Schütt et al., 2023)" in text
+    assert of_parts in text
+    assert "haemodynamic" not in text
