@@ -89,7 +89,7 @@ def read_packets(path: Path, container: InputContainer, stream: VideoStream) -> 
     return found
 
 
-def _add_frame(found: Packets, packet: Packet[VideoStream], path: Path, base: Fraction, usual_s: float) -> None:
+def _add_frame(found: Packets, packet: Packet[Stream], path: Path, base: Fraction, usual_s: float) -> None:
     found.n_frames += 1
     if packet.is_discard:  # cut away by an edit list
         return
