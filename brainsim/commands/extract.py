@@ -258,6 +258,7 @@ def extract(
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
     n_bytes = 0
     slow: tuple[str, ...] = ()
+    begun_again: tuple[str, ...] = ()
     sizes = sizing.describe_jobs(todo, options) if todo else []
     sizing.check_room(sizes, box, box.path)
     if todo and cluster == "threads":
@@ -274,17 +275,18 @@ def extract(
         for stimulus in opened:
             own = [job for job in todo if job.stimulus is stimulus]
             for group in sizing.group_jobs(own, sizes) if own else ():
-                n_bytes += run_jobs(group, loaded, options, box, progress)
+                written = run_jobs(group, loaded, options, box, progress)
+                n_bytes, begun_again = n_bytes + written.n_bytes, begun_again + written.warnings
         trim_sketches(0)
     elif todo:
         from brainsim.commands.extract_tasks import make_tasks, run_on_cluster
 
         known = [{**opening, "path": s.path.absolute(), "name": s.name} for s in opened]
-        n_bytes = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
+        n_bytes, begun_again = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
     stale = plans.find_stale(box, opened) if overwrite else ()
     for warning in stale:
         progress.warn(warning)
-    warnings = (*summary.warnings, *slow, *stale)
+    warnings = (*summary.warnings, *slow, *begun_again, *stale)
     return replace(summary, bytes=n_bytes, warnings=warnings, seconds=time.perf_counter() - begin_s)
 
 

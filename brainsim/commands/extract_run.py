@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -28,6 +29,13 @@ from brainsim.store import Store
 
 # Batches that are computed at once on a CPU at most: each takes memory, and this many keep any number of cores busy.
 MAX_AT_ONCE = 4
+
+
+class Written(NamedTuple):
+    """What was written: bytes of activations, and what a user must see about it."""
+
+    n_bytes: int
+    warnings: tuple[str, ...]
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
@@ -70,7 +78,7 @@ def run_jobs(
     options: ExtractOptions,
     store: Store,
     progress: Progress,
-) -> int:
+) -> Written:
     """Decode one stimulus once and write what every job lacks.
 
     Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
@@ -83,8 +91,8 @@ def run_jobs(
 
     Returns
     -------
-    int
-        Bytes of activations written.
+    Written
+        Bytes of activations, and what was begun again.
     """
     by_name = {job.row.name: job for job in jobs}
     stimulus = jobs[0].stimulus
@@ -92,6 +100,9 @@ def run_jobs(
     with ExitStack() as stack:
         task = stack.enter_context(progress.task(f"{stimulus.name}, {len(jobs)} models", total=total, unit="clips"))
         writers = {name: JobWriter(job, models[name], options, store, stack) for name, job in by_name.items()}
+        warnings = tuple(warning for writer in writers.values() for warning in writer.warnings)
+        for warning in warnings:
+            progress.warn(warning)
         requests = {
             name: ClipRequest(job.plan, models[name].input.size, options.batch_size, writers[name].first)
             for name, job in by_name.items()
@@ -120,7 +131,7 @@ def run_jobs(
         behind.wait()
         for writer in writers.values():
             writer.complete()
-    return sum(writer.n_bytes for writer in writers.values())
+    return Written(sum(writer.n_bytes for writer in writers.values()), warnings)
 
 
 def count_at_once(jobs: Sequence[Job], models: Mapping[str, LoadedModel], *, batch_size: int) -> int:

@@ -183,6 +183,19 @@ def can_go_on(left: NodeRecord, wanted: NodeRecord) -> bool:
     return same and not left.info.complete and bool(left.files)
 
 
+def changed_since(left: NodeRecord, wanted: NodeRecord) -> tuple[str, ...]:
+    """Return what differs where an interrupted writer left chunks under the same key that cannot be gone on from."""
+    if left.info.complete or not left.files or left.info.digest != wanted.info.digest:
+        return ()
+    pairs = ((left.info.attributes, wanted.info.attributes), (left.info.software, wanted.info.software))
+    return tuple(
+        f"{name} was {_short(was.get(name))}, is {_short(now.get(name))}"
+        for was, now in pairs
+        for name in sorted({*was, *now})
+        if was.get(name) != now.get(name)
+    )
+
+
 def other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:
     """Return the error for a complete node that another key made, naming the fields that differ."""
     names = sorted(set(there.key) | set(wanted.key))

@@ -14,6 +14,7 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, MissingDependencyError, StoreDamageError, StoreError
 from brainsim.core.progress import SILENT, Progress, Task
+from brainsim.store.beginning import prepare_folder
 from brainsim.store.files import METADATA, file_size, make_folder, named_os_errors, put
 from brainsim.store.locks import NodeLock
 from brainsim.store.reading import Rows, check_bytes, damage, read_array, read_checked
@@ -32,7 +33,6 @@ from brainsim.store.root import is_url
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.store import ALL, Store
 from brainsim.store.verify import Damage
-from brainsim.store.writer import prepare_folder
 
 # Files on their way at once: latency, not bandwidth, is what a chunk at a time would cost.
 N_AT_ONCE = 4
