@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 from torch import Tensor
 
+from brainsim.commands.extract_again import record_command
 from brainsim.commands.extract_jobs import Job
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.core.errors import NumericalError
@@ -163,6 +164,7 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             # These change the last bits of a batch: what was begun with others is not gone on from.
             "batch_size": options.batch_size,
             "device": name_device(model.device),
+            "command": record_command(job, options),
         },
         overwrite=options.overwrite,
         resume=True,

@@ -191,7 +191,9 @@ def store_import(
             "clip_window": "trailing",
             "step_s": clock.get("step_s"),
             "sketch": None,
-            "source": [str(file) for file in array.files[:1]] if len(array.files) > 1 else str(array.files[0]),
+            "source": [str(file.absolute()) for file in array.files[:1]]
+            if len(array.files) > 1
+            else str(array.files[0].absolute()),
             **({"row_names": list(array.row_names)} if array.row_names is not None else {}),
         }
         n_features = _n_features(array)
