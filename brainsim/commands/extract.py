@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError, StoreError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from brainsim.commands.extract_jobs import Job
+    from brainsim.stimuli import Stimulus
     from brainsim.store import Store
 
 
@@ -168,7 +170,7 @@ def extract(
         Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its
         own, in processes of this machine, in SLURM jobs, or in one process per GPU.
     n_workers : int
-        Workers of the cluster; 0 takes what there is.
+        Workers of the cluster; with "threads", cores that forward passes use; 0 takes what there is.
     cluster_options : sequence of str
         Further words for the cluster as KEY=VALUE: memory_per_worker, cores_per_worker, queue, account, walltime,
         directives, prologue, interface, log_directory, dashboard_port; by default none.
@@ -226,6 +228,7 @@ def extract(
     rows = plans.find_models(named, options)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
+    check_count("--n-workers", n_workers, at_least=0)
     where = read_cluster_words(cluster, 0 if cluster == "threads" else n_workers, cluster_options)
     opening: dict[str, Any] = {"frame_s": frame_s, "axes": axes, "value_range": value_range}
     opened = [
@@ -233,6 +236,7 @@ def extract(
         for path, name in zip(paths, names or (None,) * len(paths), strict=True)
     ]
     _check_distinct([stimulus.name for stimulus in opened], paths)
+    _check_array_words(opened, axes, value_range)
     box = plans.open_store(Path(store), dry_run=dry_run)
     jobs = plans.plan_jobs(rows, opened, options, box)
     summary = ExtractSummary(
@@ -262,7 +266,7 @@ def extract(
     sizes = sizing.describe_jobs(todo, options) if todo else []
     sizing.check_room(sizes, box, box.path)
     if todo and cluster == "threads":
-        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
+        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow, use_cores  # brings torch
         from brainsim.models.sketch import trim_sketches
 
         loaded = load_models(todo, options, progress)
@@ -272,9 +276,9 @@ def extract(
     for stimulus in opened:
         plans.write_stimulus(box, stimulus, overwrite=overwrite)
     if todo and cluster == "threads":
-        for stimulus in opened:
-            own = [job for job in todo if job.stimulus is stimulus]
-            for group in sizing.group_jobs(own, sizes) if own else ():
+        owns = [[job for job in todo if job.stimulus is stimulus] for stimulus in opened]
+        with use_cores(n_workers):
+            for group in (group for own in owns if own for group in sizing.group_jobs(own, sizes)):
                 written = run_jobs(group, loaded, options, box, progress)
                 n_bytes, begun_again = n_bytes + written.n_bytes, begun_again + written.warnings
         trim_sketches(0)
@@ -313,6 +317,16 @@ def _check_names(paths: Sequence[str | Path], names: Sequence[str] | None) -> No
         raise InvalidValueError("no stimuli given; at least one movie, array or folder of images is needed.")
     if names is not None and len(names) != len(paths):
         raise InvalidValueError(f"{len(names)} names for {len(paths)} stimuli; one each is wanted.")
+
+
+def _check_array_words(stimuli: Sequence[Stimulus], axes: str, value_range: tuple[float, float] | None) -> None:
+    given = "--axes" if axes != "tyx" else "--value-range" if value_range is not None else None
+    if given and not any(stimulus.kind == "array" for stimulus in stimuli):
+        value = axes if given == "--axes" else ",".join(f"{v:g}" for v in value_range or ())
+        raise InvalidValueError(
+            f"{given} is {value}, and goes with arrays (.npy, .npz); {', '.join(s.name for s in stimuli[:4])} is none.",
+            hint=f"leave {given} out",
+        )
 
 
 def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:

@@ -60,14 +60,14 @@ def make_tasks(
     """Return one task per job; `opened` holds what each stimulus was opened with, `name` among it."""
     by_name = {words["name"]: words for words in opened}
     path = None if options.checkpoint is None else options.checkpoint.absolute()
-    options = replace(options, checkpoint=path, sketch_error=None)
+    options = replace(options, checkpoint=path)
     return [
         ExtractTask(
             store=store.path,
             model=job.row.address or job.row.name,
             stimulus=by_name[job.stimulus.name],
             digest=job.stimulus.digest,
-            options=replace(options, layers=job.layers, sketch=job.sketch),
+            options=replace(options.with_sketch(job.sketch), layers=job.layers),
             n_clips=job.plan.n_clips,
         )
         for job in jobs

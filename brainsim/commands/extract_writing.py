@@ -156,7 +156,7 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             "n_padded_clips": job.plan.n_padded,
             "n_held_clips": job.plan.n_held,
             "n_dropped_clips": job.plan.n_dropped,
-            "sketch": {"n_outputs": n_features, "error": options.sketch_error} if is_sketched else None,
+            "sketch": {"n_outputs": n_features, "error": options.kept_error} if is_sketched else None,
             "weights": model.weights_digest,
             "seed": options.seed,
             "precision": model.precision,
