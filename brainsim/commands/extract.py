@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from brainsim.stimuli import Stimulus
     from brainsim.store import Store
 
+# Codecs and containers begin sound and film up to this much apart; it is nothing beside a TR.
+SOUND_LEAD_S = 0.1
+
 
 @dataclass(frozen=True)
 class ExtractSummary:
@@ -249,7 +252,7 @@ def extract(
         n_padded_clips=sum(job.plan.n_padded for job in jobs),
         bytes=0,
         seconds=0.0,
-        warnings=_collect_warnings(jobs),
+        warnings=(*_tell_late_films(opened), *_collect_warnings(jobs)),
         dry_run=dry_run,
     )
     for warning in summary.warnings:
@@ -337,6 +340,15 @@ def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:
                 f"{first} and {paths[index]} would both be called {name!r} in the store.",
                 hint="--names gives each stimulus a name of its own",
             )
+
+
+def _tell_late_films(stimuli: Sequence[Stimulus]) -> tuple[str, ...]:
+    return tuple(
+        f"{stimulus.path}: the film begins {stimulus.sound_lead_s:.3f} s after the sound, and clips are timed from its "
+        "first frame: where a run's onset_s is when the file began to play, add that to it (docs/ingest.md)."
+        for stimulus in stimuli
+        if stimulus.sound_lead_s > SOUND_LEAD_S
+    )
 
 
 def _collect_warnings(jobs: Sequence[Job]) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ def open_video(path: Path, *, name: str) -> Stimulus:
         height=height,
         digest=digest({"file": digest_file(path)}),
         start_s=float(pts[0]),
+        sound_lead_s=max(0.0, float(pts[0]) - packets.sound_s) if packets.sound_s is not None else 0.0,
         rotation=rotation,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -13,15 +14,19 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
+from brainsim.commands.extract import extract
 from brainsim.core.errors import InputFileError
 from brainsim.stimuli import open_stimulus
 
 N_FRAMES, RATE_HZ, SOUND_HZ = 100, 25, 44_100
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+DELAYED = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}  # fragments, with an edit list before them
 INDEXED = {"movflags": f"{FRAGMENTED['movflags']}+global_sidx"}
 
 
-def write_film(path: Path, *, sound_s: float = 4.0, options: dict[str, str] | None = None, sound: str = "aac") -> Path:
+def write_film(
+    path: Path, *, sound_s: float = 4.0, options: dict[str, str] | None = None, sound: str = "aac", late_s: float = 0
+) -> Path:
     """Write 4 s of noise with B-frames, and noise to hear, interleaved as in real films."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=options or {}) as out:
@@ -32,7 +37,7 @@ def write_film(path: Path, *, sound_s: float = 4.0, options: dict[str, str] | No
         heard = 0
         for index in range(N_FRAMES):
             frame = VideoFrame.from_ndarray(rng.integers(0, 255, (32, 32, 3), np.uint8), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, RATE_HZ)
+            frame.pts, frame.time_base = index + round(late_s * RATE_HZ), Fraction(1, RATE_HZ)
             out.mux(film.encode(frame))
             now_s = sound_s if index == N_FRAMES - 1 else min((index + 1) / RATE_HZ, sound_s)
             if track is not None and (n := int(now_s * SOUND_HZ) - heard) > 0:
@@ -149,3 +154,19 @@ def test_a_recording_with_lost_frames_is_no_shorter_film(tmp_path: Path) -> None
 def test_lost_sound_in_the_middle_of_a_recording_is_no_matter_of_the_film(tmp_path: Path) -> None:
     path = mark_lost(write_film(tmp_path / "m.ts"), track=0x101)
     assert open_stimulus(path).n_frames == N_FRAMES
+
+
+@pytest.mark.parametrize(("name", "options"), [("m.mkv", {}), ("m.mp4", {}), ("m.mp4", DELAYED), ("m.ts", {})])
+@pytest.mark.parametrize("late_s", [0.0, 1.2])
+def test_a_film_that_begins_after_its_sound_is_told(
+    tmp_path: Path, name: str, options: dict[str, str], late_s: float
+) -> None:
+    path = write_film(tmp_path / name, options=options, late_s=late_s)
+    stimulus = open_stimulus(path)
+    assert (stimulus.n_frames, stimulus.frame_time_s[0]) == (N_FRAMES, 0)
+    assert stimulus.sound_lead_s == pytest.approx(late_s, abs=0.1)
+    told = [text for text in extract(path, models=["pixels"], store=tmp_path / "s.zarr").warnings if "sound" in text]
+    if late_s:
+        assert re.search(rf"{name}: the film begins 1\.[12]\d* s after the sound, and clips are timed from", *told)
+    else:
+        assert told == []
