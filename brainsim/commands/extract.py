@@ -8,12 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainsim.core.checks import check_count
 from brainsim.core.errors import InvalidValueError, StoreError
 from brainsim.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from brainsim.commands.extract_jobs import Job
+    from brainsim.stimuli import Stimulus
     from brainsim.store import Store
+
+# Codecs and containers begin sound and film up to this much apart; it is nothing beside a TR.
+SOUND_LEAD_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def extract(
         Where models run: all in this process, sharing each movie's decoding; or each on each movie as a task of its
         own, in processes of this machine, in SLURM jobs, or in one process per GPU.
     n_workers : int
-        Workers of the cluster; 0 takes what there is.
+        Workers of the cluster; with "threads", cores that forward passes use; 0 takes what there is.
     cluster_options : sequence of str
         Further words for the cluster as KEY=VALUE: memory_per_worker, cores_per_worker, queue, account, walltime,
         directives, prologue, interface, log_directory, dashboard_port; by default none.
@@ -226,6 +231,7 @@ def extract(
     rows = plans.find_models(named, options)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
+    check_count("--n-workers", n_workers, at_least=0)
     where = read_cluster_words(cluster, 0 if cluster == "threads" else n_workers, cluster_options)
     opening: dict[str, Any] = {"frame_s": frame_s, "axes": axes, "value_range": value_range}
     opened = [
@@ -233,6 +239,7 @@ def extract(
         for path, name in zip(paths, names or (None,) * len(paths), strict=True)
     ]
     _check_distinct([stimulus.name for stimulus in opened], paths)
+    _check_array_words(opened, axes, value_range)
     box = plans.open_store(Path(store), dry_run=dry_run)
     jobs = plans.plan_jobs(rows, opened, options, box)
     summary = ExtractSummary(
@@ -245,7 +252,7 @@ def extract(
         n_padded_clips=sum(job.plan.n_padded for job in jobs),
         bytes=0,
         seconds=0.0,
-        warnings=_collect_warnings(jobs),
+        warnings=(*_tell_late_films(opened), *_collect_warnings(jobs)),
         dry_run=dry_run,
     )
     for warning in summary.warnings:
@@ -258,10 +265,11 @@ def extract(
         return replace(summary, bytes=n_bytes, plan=plan, seconds=time.perf_counter() - begin_s)
     n_bytes = 0
     slow: tuple[str, ...] = ()
+    begun_again: tuple[str, ...] = ()
     sizes = sizing.describe_jobs(todo, options) if todo else []
     sizing.check_room(sizes, box, box.path)
     if todo and cluster == "threads":
-        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
+        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow, use_cores  # brings torch
         from brainsim.models.sketch import trim_sketches
 
         loaded = load_models(todo, options, progress)
@@ -271,20 +279,21 @@ def extract(
     for stimulus in opened:
         plans.write_stimulus(box, stimulus, overwrite=overwrite)
     if todo and cluster == "threads":
-        for stimulus in opened:
-            own = [job for job in todo if job.stimulus is stimulus]
-            for group in sizing.group_jobs(own, sizes) if own else ():
-                n_bytes += run_jobs(group, loaded, options, box, progress)
+        owns = [[job for job in todo if job.stimulus is stimulus] for stimulus in opened]
+        with use_cores(n_workers):
+            for group in (group for own in owns if own for group in sizing.group_jobs(own, sizes)):
+                written = run_jobs(group, loaded, options, box, progress)
+                n_bytes, begun_again = n_bytes + written.n_bytes, begun_again + written.warnings
         trim_sketches(0)
     elif todo:
         from brainsim.commands.extract_tasks import make_tasks, run_on_cluster
 
         known = [{**opening, "path": s.path.absolute(), "name": s.name} for s in opened]
-        n_bytes = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
+        n_bytes, begun_again = run_on_cluster(make_tasks(todo, known, options, box), where, progress)
     stale = plans.find_stale(box, opened) if overwrite else ()
     for warning in stale:
         progress.warn(warning)
-    warnings = (*summary.warnings, *slow, *stale)
+    warnings = (*summary.warnings, *slow, *begun_again, *stale)
     return replace(summary, bytes=n_bytes, warnings=warnings, seconds=time.perf_counter() - begin_s)
 
 
@@ -313,6 +322,16 @@ def _check_names(paths: Sequence[str | Path], names: Sequence[str] | None) -> No
         raise InvalidValueError(f"{len(names)} names for {len(paths)} stimuli; one each is wanted.")
 
 
+def _check_array_words(stimuli: Sequence[Stimulus], axes: str, value_range: tuple[float, float] | None) -> None:
+    given = "--axes" if axes != "tyx" else "--value-range" if value_range is not None else None
+    if given and not any(stimulus.kind == "array" for stimulus in stimuli):
+        value = axes if given == "--axes" else ",".join(f"{v:g}" for v in value_range or ())
+        raise InvalidValueError(
+            f"{given} is {value}, and goes with arrays (.npy, .npz); {', '.join(s.name for s in stimuli[:4])} is none.",
+            hint=f"leave {given} out",
+        )
+
+
 def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -321,6 +340,15 @@ def _check_distinct(names: Sequence[str], paths: Sequence[str | Path]) -> None:
                 f"{first} and {paths[index]} would both be called {name!r} in the store.",
                 hint="--names gives each stimulus a name of its own",
             )
+
+
+def _tell_late_films(stimuli: Sequence[Stimulus]) -> tuple[str, ...]:
+    return tuple(
+        f"{stimulus.path}: the film begins {stimulus.sound_lead_s:.3f} s after the sound, and clips are timed from its "
+        "first frame: where a run's onset_s is when the file began to play, add that to it (docs/ingest.md)."
+        for stimulus in stimuli
+        if stimulus.sound_lead_s > SOUND_LEAD_S
+    )
 
 
 def _collect_warnings(jobs: Sequence[Job]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainsim.core.checks import check_choice, check_count, check_number
@@ -16,7 +16,11 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """What is the same for every model and stimulus; see `brainsim.commands.extract.extract`."""
+    """What is the same for every model and stimulus; see `brainsim.commands.extract.extract`.
+
+    `sketch_chosen_for` is the `sketch_error` from which `sketch` was chosen before, for all stimuli together: a task
+    that sees one of them could not.
+    """
 
     layers: tuple[str, ...]
     pool: str
@@ -37,6 +41,7 @@ class ExtractOptions:
     sketch: int | None = None
     sketch_error: float | None = None
     compile: bool = False
+    sketch_chosen_for: float | None = None
 
     def __post_init__(self) -> None:
         check_pool(self.pool)
@@ -54,6 +59,15 @@ class ExtractOptions:
                 f"sketch is {self.sketch} and sketch_error {self.sketch_error:g}; one of them says how many features "
                 "are kept."
             )
+
+    def with_sketch(self, sketch: int | None) -> ExtractOptions:
+        """Return the options with the number of projections that was chosen, and the error it was chosen for."""
+        return replace(self, sketch=sketch, sketch_error=None, sketch_chosen_for=self.kept_error)
+
+    @property
+    def kept_error(self) -> float | None:
+        """The error that inner products may have; None where the number of projections was given instead."""
+        return self.sketch_chosen_for if self.sketch_error is None else self.sketch_error
 
     def checkpoint_of(self, row: ModelRow) -> Path | None:
         """Return the checkpoint that a model takes: untrained controls take none."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -28,6 +29,13 @@ from brainsim.store import Store
 
 # Batches that are computed at once on a CPU at most: each takes memory, and this many keep any number of cores busy.
 MAX_AT_ONCE = 4
+
+
+class Written(NamedTuple):
+    """What was written: bytes of activations, and what a user must see about it."""
+
+    n_bytes: int
+    warnings: tuple[str, ...]
 
 
 def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress) -> dict[str, LoadedModel]:
@@ -56,6 +64,13 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
     return loaded
 
 
+@contextmanager
+def use_cores(n: int) -> Iterator[None]:
+    """Have forward passes on a CPU use `n` cores at most for a block; 0 is all that torch would use."""
+    with torch_threads(min(n or torch.get_num_threads(), torch.get_num_threads())):
+        yield
+
+
 def tell_slow(models: Mapping[str, LoadedModel]) -> tuple[str, ...]:
     """Return a warning where a precision that was meant to save time will cost it."""
     slow = [name for name, model in models.items() if model.precision == "fp16" and model.device.type == "cpu"]
@@ -70,7 +85,7 @@ def run_jobs(
     options: ExtractOptions,
     store: Store,
     progress: Progress,
-) -> int:
+) -> Written:
     """Decode one stimulus once and write what every job lacks.
 
     Decoding, forward passes and writing overlap: a thread decodes the next batch and another checks and writes the last
@@ -83,8 +98,8 @@ def run_jobs(
 
     Returns
     -------
-    int
-        Bytes of activations written.
+    Written
+        Bytes of activations, and what was begun again.
     """
     by_name = {job.row.name: job for job in jobs}
     stimulus = jobs[0].stimulus
@@ -92,6 +107,9 @@ def run_jobs(
     with ExitStack() as stack:
         task = stack.enter_context(progress.task(f"{stimulus.name}, {len(jobs)} models", total=total, unit="clips"))
         writers = {name: JobWriter(job, models[name], options, store, stack) for name, job in by_name.items()}
+        warnings = tuple(warning for writer in writers.values() for warning in writer.warnings)
+        for warning in warnings:
+            progress.warn(warning)
         requests = {
             name: ClipRequest(job.plan, models[name].input.size, options.batch_size, writers[name].first)
             for name, job in by_name.items()
@@ -120,7 +138,7 @@ def run_jobs(
         behind.wait()
         for writer in writers.values():
             writer.complete()
-    return sum(writer.n_bytes for writer in writers.values())
+    return Written(sum(writer.n_bytes for writer in writers.values()), warnings)
 
 
 def count_at_once(jobs: Sequence[Job], models: Mapping[str, LoadedModel], *, batch_size: int) -> int:

@@ -60,22 +60,22 @@ def make_tasks(
     """Return one task per job; `opened` holds what each stimulus was opened with, `name` among it."""
     by_name = {words["name"]: words for words in opened}
     path = None if options.checkpoint is None else options.checkpoint.absolute()
-    options = replace(options, checkpoint=path, sketch_error=None)
+    options = replace(options, checkpoint=path)
     return [
         ExtractTask(
             store=store.path,
             model=job.row.address or job.row.name,
             stimulus=by_name[job.stimulus.name],
             digest=job.stimulus.digest,
-            options=replace(options, layers=job.layers, sketch=job.sketch),
+            options=replace(options.with_sketch(job.sketch), layers=job.layers),
             n_clips=job.plan.n_clips,
         )
         for job in jobs
     ]
 
 
-def run_task(task: ExtractTask) -> int:
-    """Extract one model's layers to one movie; return the bytes of activations written.
+def run_task(task: ExtractTask) -> tuple[int, tuple[str, ...]]:
+    """Extract one model's layers to one movie; return the bytes of activations written, and warnings.
 
     Raises
     ------
@@ -93,22 +93,28 @@ def run_task(task: ExtractTask) -> int:
     store = Store(task.store, "a")
     jobs = [j for j in plan_jobs(find_models([task.model], task.options), [stimulus], task.options, store) if j.missing]
     if not jobs:
-        return 0
+        return 0, ()
     loaded = load_models(jobs, task.options, SILENT)
     sizes = describe_jobs(jobs, task.options)
-    return sum(run_jobs(group, loaded, task.options, store, SILENT) for group in group_jobs(jobs, sizes))
+    done = [run_jobs(group, loaded, task.options, store, SILENT) for group in group_jobs(jobs, sizes)]
+    return sum(written.n_bytes for written in done), tuple(w for written in done for w in written.warnings)
 
 
-def run_on_cluster(tasks: Sequence[ExtractTask], cluster: ClusterOptions, progress: Progress) -> int:
-    """Run tasks on workers; return the bytes of activations written.
+def run_on_cluster(
+    tasks: Sequence[ExtractTask], cluster: ClusterOptions, progress: Progress
+) -> tuple[int, tuple[str, ...]]:
+    """Run tasks on workers; return the bytes of activations written, and what the tasks warn of.
 
     One bar counts tasks and one the clips of those that are done, whatever worker did them: movies differ in length.
     """
     from brainsim.compute.cluster import run_tasks
 
-    n_bytes = 0
+    n_bytes, warnings = 0, list[str]()
     with progress.task("clips of all tasks", total=sum(task.n_clips for task in tasks), unit="clips") as bar:
-        for task, written in run_tasks(run_task, tasks, options=cluster, progress=progress):
+        for task, (written, told) in run_tasks(run_task, tasks, options=cluster, progress=progress):
             n_bytes += written
+            for warning in told:
+                progress.warn(warning)
+            warnings += told
             bar.advance(task.n_clips)
-    return n_bytes
+    return n_bytes, tuple(warnings)

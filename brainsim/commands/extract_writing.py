@@ -8,10 +8,12 @@ from contextlib import ExitStack
 import numpy as np
 from torch import Tensor
 
+from brainsim.commands.extract_again import record_command
 from brainsim.commands.extract_jobs import Job
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.core.errors import NumericalError
 from brainsim.models import LoadedModel
+from brainsim.models.loading import name_device
 from brainsim.models.pooling import count_features
 from brainsim.models.transfer import HostCopy
 from brainsim.store import ArraySpec, NodeWriter, Store, bfloat16
@@ -44,6 +46,8 @@ class JobWriter:
         batch, because what a batch gives depends, in the last bits, on how many clips it has.
     n_bytes : int
         Bytes of activations written.
+    warnings : tuple of str
+        Of layers that a run that broke off began in another way, which are begun again.
     """
 
     def __init__(self, job: Job, model: LoadedModel, options: ExtractOptions, store: Store, stack: ExitStack) -> None:
@@ -53,6 +57,7 @@ class JobWriter:
         self._writers = {
             layer: stack.enter_context(_open_writer(job, layer, model, options, store)) for layer in job.missing
         }
+        self.warnings = _tell_begun_otherwise(job, self._writers)
         kept = min(writer.n_rows("values") for writer in self._writers.values())
         self.first = kept if kept == job.plan.n_clips else kept // options.batch_size * options.batch_size
 
@@ -110,6 +115,17 @@ class JobWriter:
         return block.astype(np.float16) if dtype == "float16" else block
 
 
+def _tell_begun_otherwise(job: Job, writers: Mapping[str, NodeWriter]) -> tuple[str, ...]:
+    differing = {layer: writer.begun_otherwise for layer, writer in writers.items() if writer.begun_otherwise}
+    if not differing:
+        return ()
+    what = "; ".join(dict.fromkeys(difference for found in differing.values() for difference in found))
+    return (
+        f"{job.row.name} on {job.stimulus.name}: {len(differing)} layers that broke off were begun otherwise ({what}); "
+        "they start again, because rows of both would not be those of either.",
+    )
+
+
 def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptions, store: Store) -> NodeWriter:
     tap = next(tap for tap in model.taps if tap.name == layer)
     n_clips = job.plan.n_clips
@@ -140,11 +156,15 @@ def _open_writer(job: Job, layer: str, model: LoadedModel, options: ExtractOptio
             "n_padded_clips": job.plan.n_padded,
             "n_held_clips": job.plan.n_held,
             "n_dropped_clips": job.plan.n_dropped,
-            "sketch": {"n_outputs": n_features, "error": options.sketch_error} if is_sketched else None,
+            "sketch": {"n_outputs": n_features, "error": options.kept_error} if is_sketched else None,
             "weights": model.weights_digest,
             "seed": options.seed,
             "precision": model.precision,
             "compiled": model.blocks is not None,
+            # These change the last bits of a batch: what was begun with others is not gone on from.
+            "batch_size": options.batch_size,
+            "device": name_device(model.device),
+            "command": record_command(job, options),
         },
         overwrite=options.overwrite,
         resume=True,

@@ -133,7 +133,7 @@ def store_import(
     dry_run : bool
         Say what would be done, and do nothing.
     overwrite : bool
-        Replace layers of this name that were made of other files.
+        Replace layers of this name that were made of other files, each when the new one is complete.
     progress : Progress
         Told the bytes.
 
@@ -191,7 +191,9 @@ def store_import(
             "clip_window": "trailing",
             "step_s": clock.get("step_s"),
             "sketch": None,
-            "source": [str(file) for file in array.files[:1]] if len(array.files) > 1 else str(array.files[0]),
+            "source": [str(file.absolute()) for file in array.files[:1]]
+            if len(array.files) > 1
+            else str(array.files[0].absolute()),
             **({"row_names": list(array.row_names)} if array.row_names is not None else {}),
         }
         n_features = _n_features(array)
@@ -242,12 +244,16 @@ def _describe_files(digests: dict[str, str]) -> dict[str, Any]:
 
 
 def _choose(found: Sequence[ForeignArray], globs: Sequence[str], names: Sequence[str]) -> dict[str, ForeignArray]:
-    """Return the arrays that are wanted, under the names of their layers."""
+    """Return the arrays that are wanted, under the names of their layers; others may hold anything."""
+    from brainsim.features.foreign import check_numbers
+
     known = [array.name for array in found]
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in known):
             raise UnknownNameError(f"no array of the files matches {glob!r}; {suggest(glob, known)}")
     chosen = [array for array in found if any(fnmatchcase(array.name, glob) for glob in globs)]
+    for array in chosen:
+        check_numbers(array)
     if names and len(names) != len(chosen):
         raise InvalidValueError(
             f"--names has {len(names)} names for {len(chosen)} arrays ({', '.join(a.name for a in chosen[:6])}); one "
@@ -315,7 +321,9 @@ def _write(
         "time_s": ArraySpec((n_rows,), "float64"),
         "window_s": ArraySpec((n_rows, 2), "float64"),
     }
-    writer = store.writer(node, type="activations", key=key, arrays=specs, attributes=attributes, overwrite=overwrite)
+    writer = store.writer(
+        node, type="activations", key=key, arrays=specs, attributes=attributes, overwrite=overwrite, keep_old=True
+    )
     begun = False
     try:
         with writer:
@@ -330,7 +338,8 @@ def _write(
     except BaseException:
         if begun:
             with contextlib.suppress(Exception):  # the first error is the one that is told
-                store.delete(node)
+                if not store.has(node):  # one that was to be replaced is still there
+                    store.delete(node)
         raise
 
 

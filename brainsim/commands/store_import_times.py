@@ -33,6 +33,11 @@ def read_times(
             hint="--step-s TR where each row is a TR; --per-stimulus where each row is an image",
         )
     if times is not None:
+        if start_s:
+            raise InvalidValueError(
+                f"--start-s is {start_s:g} s, but --times {times} says when each row was; --start-s is for --step-s.",
+                hint="leave --start-s out, or add it to the times",
+            )
         window_s = read_windows(times, n_rows)
         return window_s, {"times": digest([list(map(float, row)) for row in window_s])}
     step = 1.0 if step_s is None else check_number("--step-s", step_s, above=0, unit="s")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsim.core.errors import BrainsimError, StoreError, StoreLockedError
+from brainsim.commands.extract_again import tell_extract
+from brainsim.core.errors import StoreError, StoreLockedError
 
 if TYPE_CHECKING:
     from brainsim.store import NodeInfo, Store
-
-# Options of `extract` that stand in the key of what it made, under the same names.
-EXTRACT_WORDS = ("protocol", "pool", "dtype", "step_s", "clip_window", "resize", "precision", "pad")
 
 # What makes nodes of which nothing but their path is known, or whose options only the user knows.
 MAKERS = {
@@ -56,29 +56,33 @@ def tell_command(store: Store, node: str, info: NodeInfo | None) -> str:
     """Return the command that makes a node again, as far as the node says it."""
     kind, *names = node.split("/")
     if kind == "activations" and info is not None:
-        return _tell_import(info) if info.key.get("imported") else _tell_extract(store, info)
+        return _tell_import(store, info) if info.key.get("imported") else tell_extract(store, info)
     if kind in NAMED and len(names) >= 2:
         return f"brainsim {NAMED[kind]} {names[0]} --dataset {names[1]}, with its options and --overwrite"
     return MAKERS.get(kind, "what made it, with --overwrite")
 
 
-def _tell_extract(store: Store, info: NodeInfo) -> str:
-    words = ["brainsim", "extract", _source(store, info), "--models", str(info.attributes["model"])]
-    for name in EXTRACT_WORDS:
-        value = info.key.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    return f"{shlex.join(words)} (and what else it was given; --layers {info.attributes['layer']} suffices)"
-
-
-def _source(store: Store, info: NodeInfo) -> str:
-    try:
-        return str(store.info(f"stimuli/{info.attributes['stimulus']}").attributes["source"])
-    except (BrainsimError, KeyError):
-        return str(info.attributes["stimulus"])
-
-
-def _tell_import(info: NodeInfo) -> str:
-    source = info.attributes["source"]
-    first = source[0] if isinstance(source, list) else source
-    return f"brainsim store import {shlex.quote(first)} …, as before"
+def _tell_import(store: Store, info: NodeInfo) -> str:
+    """Return the command that imports a layer again: in full where it came from one file and times are a number."""
+    source, key, clock = info.attributes["source"], info.key, info.key.get("clock", {})
+    words = ["brainsim", "store", "import", source[0] if isinstance(source, list) else source]
+    for name in ("model", "stimulus", "family"):
+        words += [f"--{name}", str(info.attributes.get(name, ""))]
+    words += [
+        "--dtype",
+        str(key.get("dtype")),
+        "--layers",
+        escape(str(key.get("array"))),
+        "--names",
+        str(key.get("layer")),
+    ]
+    if clock.get("per_stimulus"):
+        words.append("--per-stimulus")
+    elif "step_s" in clock:
+        words += ["--step-s", repr(clock["step_s"])]
+    if clock.get("start_s"):
+        words += ["--start-s", repr(clock["start_s"])]
+    lacking = ["the other files"] if isinstance(source, list) else []
+    lacking += ["--times"] if "step_s" not in clock else []
+    told = shlex.join([*words, "--store", str(Path(store.path).absolute())])
+    return f"{told} (and {' and '.join(lacking)}, as before)" if lacking else told

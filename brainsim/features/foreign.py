@@ -49,6 +49,8 @@ class ForeignArray:
         Returns an iterator of consecutive rows, (n_rows, ...).
     row_names : tuple of str or None
         What its rows are of, where the files say so.
+    refusal : str
+        Why it can be no features, where that is known; see `check_numbers`.
     """
 
     name: str
@@ -57,15 +59,19 @@ class ForeignArray:
     files: tuple[Path, ...]
     blocks: Callable[[], Iterator[np.ndarray]]
     row_names: tuple[str, ...] | None = None
+    refusal: str = ""
 
 
 def open_arrays(path: Path) -> list[ForeignArray]:
     """Open a file: one array of a .npy or a tensor, or all that a .npz, an HDF5 file or a dictionary of tensors holds.
 
+    What a file holds beside numbers (labels, names of images) is listed and not read: `check_numbers` refuses it where
+    it is wanted as features.
+
     Raises
     ------
     InputFileError
-        A file of another kind, that is not whole, or that holds anything but numbers.
+        A file of another kind, that is not whole, or that needs code to be read.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -81,6 +87,18 @@ def open_arrays(path: Path) -> list[ForeignArray]:
     except (OSError, ValueError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise InputFileError(f"{path} is no whole {suffix} file of numbers ({reason}).") from error
+
+
+def check_numbers(array: ForeignArray) -> None:
+    """Raise InputFileError where an array holds anything but real numbers."""
+    why = array.refusal
+    if not why and array.dtype.kind not in "fiub":
+        why = (
+            f"{array.files[0]} holds {array.name!r} as values of type {array.dtype}; real numbers are wanted, and no "
+            "Python objects are ever loaded."
+        )
+    if why:
+        raise InputFileError(why, hint="--layers leaves arrays out that are no features")
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -99,7 +117,7 @@ def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                         else np.lib.format.read_array_header_2_0
                     )
                     shape, _, dtype = read(file)
-                found[member.removesuffix(".npy")] = (tuple(map(int, shape)), _check_dtype(dtype, path))
+                found[member.removesuffix(".npy")] = (tuple(map(int, shape)), np.dtype(dtype))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputFileError):
             raise
@@ -127,8 +145,7 @@ def iter_rows(values: Any) -> Iterator[np.ndarray]:
 
 def _open_npy(path: Path) -> ForeignArray:
     values = np.load(path, mmap_mode="r", allow_pickle=False)
-    dtype = _check_dtype(values.dtype, path)
-    return ForeignArray(path.stem, values.shape, dtype, (path,), lambda: iter_rows(values))
+    return ForeignArray(path.stem, values.shape, values.dtype, (path,), lambda: iter_rows(values))
 
 
 def _open_npz(path: Path) -> list[ForeignArray]:
@@ -152,8 +169,8 @@ def _open_hdf5(path: Path) -> list[ForeignArray]:
             return
         if item.external or item.is_virtual:
             raise InputFileError(f"dataset {name!r} of {path} lies in other files; only the file itself is read.")
-        dtype = _check_dtype(item.dtype, path)
-        found.append(ForeignArray(name.replace("/", "."), item.shape, dtype, (path,), lambda: blocks(name)))
+        shape = item.shape or ()  # an empty dataset has none
+        found.append(ForeignArray(name.replace("/", "."), shape, np.dtype(item.dtype), (path,), lambda: blocks(name)))
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -184,9 +201,9 @@ def _open_torch(path: Path) -> list[ForeignArray]:
     found = []
     for name, value in named.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str) or value.is_sparse:
-            raise InputFileError(
-                f"{path} holds a {type(value).__name__} under {name!r}; tensors by name, or one tensor, are wanted."
-            )
+            why = f"{path} holds a {type(value).__name__} under {name!r}; tensors by name, or one tensor, are wanted."
+            found.append(ForeignArray(str(name), (), np.dtype(object), (path,), lambda: iter(()), refusal=why))
+            continue
         # NumPy has no bfloat16: float32 holds each of its numbers.
         tensor = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()
         try:
@@ -197,15 +214,7 @@ def _open_torch(path: Path) -> list[ForeignArray]:
                 "in a dense layout are wanted.",
                 hint="tensor.float(), or tensor.to_dense(), before torch.save",
             ) from error
-        dtype = _check_dtype(values.dtype, path)
-        found.append(ForeignArray(name, values.shape, dtype, (path,), lambda values=values: iter_rows(values)))  # type: ignore[misc]
-    return found
-
-
-def _check_dtype(dtype: Any, path: Path) -> np.dtype[Any]:
-    checked: np.dtype[Any] = np.dtype(dtype)
-    if checked.kind not in "fiub":
-        raise InputFileError(
-            f"{path} holds values of type {checked}; real numbers are wanted, and no Python objects are ever loaded."
+        found.append(
+            ForeignArray(name, values.shape, values.dtype, (path,), lambda values=values: iter_rows(values))  # type: ignore[misc]
         )
-    return checked
+    return found

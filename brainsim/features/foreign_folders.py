@@ -12,7 +12,7 @@ import numpy as np
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InputFileError
 from brainsim.core.ordering import natural_order, stimulus_order
-from brainsim.features.foreign import SUFFIXES, ForeignArray, npz_shapes, open_arrays, read_member
+from brainsim.features.foreign import SUFFIXES, ForeignArray, check_numbers, npz_shapes, open_arrays, read_member
 
 FILES, PER_STIMULUS, PER_LAYER, THINGSVISION = "files", "net2brain", "net2brain-layers", "thingsvision"
 LAYOUTS = ("auto", FILES, PER_STIMULUS, PER_LAYER, THINGSVISION)
@@ -166,6 +166,8 @@ def _open_thingsvision(folder: Path) -> list[ForeignArray]:
         parts = [part for file in files for part in open_arrays(file)]
         if len(parts) != len(files) or not parts:
             raise InputFileError(f"a file of {module} in {folder} holds several arrays; one is wanted in each.")
+        for part in parts:
+            check_numbers(part)
         array = _join(module, parts) if len(parts) > 1 or _is_part(files[0]) else replace(parts[0], name=module)
         if names is not None and len(names) != array.shape[0]:
             raise InputFileError(

@@ -302,6 +302,13 @@ def find_device(device: str) -> torch.device:
     return found
 
 
+def name_device(device: torch.device) -> str:
+    """Return what decides the last bits that a device computes: a GPU's model, or a CPU's vector instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
+
+
 def _fill(network: Network, row: ModelRow, *, kind: str, path: Path | None, seed: int, protocol: str) -> str:
     if kind == "random":
         draw_weights(network.module, seed=seed, name=row.seed_name)

@@ -39,6 +39,8 @@ class Stimulus:
         SHA-256 of the file's bytes and of every option that changes what the frames are.
     start_s : float
         The file's own time of the first frame.
+    sound_lead_s : float
+        How much earlier than the first frame the file's sound begins; 0 where it does not.
     rotation : {0, 90, 180, 270}
         Degrees, counter-clockwise, by which stored frames are turned for display.
     axes : {"tyx", "txy"}
@@ -56,6 +58,7 @@ class Stimulus:
     height: int
     digest: str
     start_s: float = 0.0
+    sound_lead_s: float = 0.0
     rotation: int = 0
     axes: str = "tyx"
     value_range: tuple[float, float] | None = None

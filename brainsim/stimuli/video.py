@@ -19,12 +19,11 @@ from av.video.stream import VideoStream
 from brainsim.core.errors import InputFileError, InvalidValueError
 from brainsim.core.provenance import digest, digest_file
 from brainsim.core.timing import SAME_TIME_S
+from brainsim.stimuli.packets import read_packets
 from brainsim.stimuli.stimulus import Stimulus
 
 # x264's constant rate factor: 23 is its own default, visually near lossless for photographs.
 DEFAULT_CRF = 23
-# A header's duration is rounded differently from the sum of its frames; more than this is missing film.
-MISSING_FILM_S = 0.5
 # Containers seek by the order of decoding: a key frame this long before is surely before in the order of showing too.
 SEEK_MARGIN_S = 5.0
 
@@ -55,14 +54,13 @@ def open_video(path: Path, *, name: str) -> Stimulus:
     Raises
     ------
     InputFileError
-        No video, no presentation times, fewer frames than the header says, a rotation that is no quarter turn.
+        No video, no presentation times, a file that is cut off or lacks frames, a rotation that is no quarter turn.
     """
     with _open_video(path) as (container, stream):
         aspect = float(stream.sample_aspect_ratio or 1)
-        times, keys, ends, n_packets = _read_packet_times(path, container, stream)
-        _check_complete(path, container, stream, n_packets=n_packets, end_s=max(ends))
-    pts = np.unique(np.asarray(times, np.float64))
-    first_key = min(keys) if keys else pts[0]
+        packets = read_packets(path, container, stream)
+    pts = np.unique(np.asarray(packets.times_s, np.float64))
+    first_key = min(packets.key_times_s) if packets.key_times_s else pts[0]
     pts = pts[pts >= first_key - SAME_TIME_S]
     frame = _decode_first(path)
     width, height = round(frame.width * aspect), frame.height
@@ -74,11 +72,12 @@ def open_video(path: Path, *, name: str) -> Stimulus:
         path=path,
         kind="video",
         frame_time_s=pts - pts[0],
-        duration_s=float(max(ends) - pts[0]),
+        duration_s=float(max(packets.ends_s) - pts[0]),
         width=width,
         height=height,
         digest=digest({"file": digest_file(path)}),
         start_s=float(pts[0]),
+        sound_lead_s=max(0.0, float(pts[0]) - packets.sound_s) if packets.sound_s is not None else 0.0,
         rotation=rotation,
     )
 
@@ -246,54 +245,6 @@ def write_video(
 def _check_size(width: int, height: int, pixel_format: str) -> None:
     if pixel_format == "yuv420p" and (width % 2 or height % 2):
         raise InvalidValueError(f"frames of {width} x {height} px; H.264 in 4:2:0 needs an even width and height.")
-
-
-def _read_packet_times(
-    path: Path, container: InputContainer, stream: VideoStream
-) -> tuple[list[float], list[float], list[float], int]:
-    times, keys, ends, n_packets = [], [], [], 0
-    base = stream.time_base or Fraction(1, av.time_base)
-    rate = stream.average_rate or stream.guessed_rate
-    usual_s = float(1 / rate) if rate else 0.0
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:  # the flush packet at the end
-                continue
-            if packet.is_corrupt:
-                break
-            n_packets += 1
-            if packet.is_discard:  # cut away by an edit list
-                continue
-            if packet.pts is None:
-                raise InputFileError(
-                    f"{path} has frames without presentation times (packet {n_packets}); times are never guessed.",
-                    hint="put the stream into a container: ffmpeg -r 25 -i IN -c copy OUT.mp4",
-                )
-            time_s = float(packet.pts * base)
-            times.append(time_s)
-            ends.append(float((packet.pts + packet.duration) * base) if packet.duration else time_s + usual_s)
-            if packet.is_keyframe:
-                keys.append(time_s)
-    except av.FFmpegError as error:
-        raise InputFileError(f"{path} breaks off after {n_packets} frames ({error}).") from error
-    if not times:
-        raise InputFileError(f"{path} holds a video track without frames.")
-    return times, keys, ends, n_packets
-
-
-def _check_complete(
-    path: Path, container: InputContainer, stream: VideoStream, *, n_packets: int, end_s: float
-) -> None:
-    hint = "the file is cut off or damaged; copy or download it again"
-    if stream.frames > n_packets:
-        raise InputFileError(f"{path} holds {n_packets} frames; its header says {stream.frames}.", hint=hint)
-    # A container without a frame count but with a duration, and no other track that the duration could be of.
-    if not stream.frames and container.duration and len(container.streams) == 1:
-        said_s = container.duration / av.time_base  # Matroska: of the end, elsewhere of the length
-        if said_s - end_s > MISSING_FILM_S:
-            raise InputFileError(
-                f"{path} holds {n_packets} frames up to {end_s:.2f} s; its header says {said_s:.2f} s.", hint=hint
-            )
 
 
 def _decode_first(path: Path) -> VideoFrame:

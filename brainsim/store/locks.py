@@ -48,6 +48,7 @@ class NodeLock:
         self.path = f"{self.folder}/{name}.lock"
         self.partial = f"{self.folder}/{name}.partial"  # a file on its way to its name
         self.trash = f"{self.folder}/{name}.trash"  # a folder on its way out
+        self.aside = f"{self.folder}/{name}.aside"  # a node that will take another's place when it is complete
         self._fd: int | None = None
 
     def acquire(self) -> Self:
@@ -93,8 +94,8 @@ class NodeLock:
             os.close(fd)
 
     def _sweep(self) -> None:
-        remove(self.partial)
-        remove(self.trash)
+        for left in (self.partial, self.trash, self.aside):
+            remove(left)
 
     def _taken(self, fd: int) -> StoreLockedError:
         holder = os.read(fd, 200).decode(errors="replace").strip() or "another writer"
@@ -128,9 +129,8 @@ def _sweep_one(stem: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_file(fd, f"{stem}.lock"):
-            remove(f"{stem}.partial")
-            remove(f"{stem}.trash")
-            remove(f"{stem}.lock")
+            for kind in ("partial", "trash", "aside", "lock"):
+                remove(f"{stem}.{kind}")
     finally:
         os.close(fd)
 

@@ -24,6 +24,8 @@ from brainsim.store.node_types import NODE_TYPES
 FORMAT_VERSION = 1
 RECORD = "brainsim"
 STORE_TYPE = "store"
+# Attributes that say how a command was given; what they mean for the numbers is in the key and the arrays' shapes.
+UNCOMPARED = ("command", "sketch")
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,25 @@ def unfinished_record(
 
 def can_go_on(left: NodeRecord, wanted: NodeRecord) -> bool:
     """Return whether what an interrupted writer left can be part of the node wanted: same key, same software."""
-    same = (left.info.type, left.info.version, left.info.digest, left.info.software, left.info.attributes) == (
-        wanted.info.type, wanted.info.version, wanted.info.digest, wanted.info.software, wanted.info.attributes,
-    )  # fmt: skip
+    same = left.info.type == wanted.info.type and left.info.version == wanted.info.version
+    same = same and left.info.digest == wanted.info.digest and not changed_since(left, wanted)
     return same and not left.info.complete and bool(left.files)
+
+
+def changed_since(left: NodeRecord, wanted: NodeRecord) -> tuple[str, ...]:
+    """Return what differs where an interrupted writer left chunks under the same key that cannot be gone on from."""
+    if left.info.complete or not left.files or left.info.digest != wanted.info.digest:
+        return ()
+    pairs: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        (left.info.attributes, wanted.info.attributes),
+        (left.info.software, wanted.info.software),
+    )
+    return tuple(
+        f"{name} was {_short(was.get(name))}, is {_short(now.get(name))}"
+        for was, now in pairs
+        for name in sorted({*was, *now})
+        if was.get(name) != now.get(name) and name not in UNCOMPARED
+    )
 
 
 def other_key(there: NodeInfo, wanted: NodeInfo) -> InvalidValueError:

@@ -14,6 +14,7 @@ import numpy as np
 
 from brainsim.core.errors import InvalidValueError, MissingDependencyError, StoreDamageError, StoreError
 from brainsim.core.progress import SILENT, Progress, Task
+from brainsim.store.beginning import prepare_folder
 from brainsim.store.files import METADATA, file_size, make_folder, named_os_errors, put
 from brainsim.store.locks import NodeLock
 from brainsim.store.reading import Rows, check_bytes, damage, read_array, read_checked
@@ -32,7 +33,6 @@ from brainsim.store.root import is_url
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.store import ALL, Store
 from brainsim.store.verify import Damage
-from brainsim.store.writer import prepare_folder
 
 # Files on their way at once: latency, not bandwidth, is what a chunk at a time would cost.
 N_AT_ONCE = 4
@@ -60,7 +60,8 @@ class UrlStore(Store):
     """
 
     def __init__(self, url: str) -> None:
-        self.url = re.sub(r"^([a-z0-9+.-]+):/(?=[^/])", r"\1://", url).rstrip("/")  # a Path has eaten a slash
+        self.url = re.sub(r"^([a-z0-9+.-]+):/(?=[^/])", r"\1://", url)  # a Path has eaten a slash
+        self.url = re.sub(r"(?<![:/])/+$", "", self.url)
         self.path = Path(self.url)
         self.mode = "r"
         self._records = {}
@@ -140,13 +141,19 @@ class UrlStore(Store):
     def _cat(self, file: str) -> bytes | None:
         with named_url_errors(self.url):
             try:
-                data: bytes = self._fs.cat_file(f"{self._base}/{file}")
+                data: bytes = self._fs.cat_file(self._at(file))
             except (FileNotFoundError, NotADirectoryError, KeyError):
                 return None
         return data
 
+    def _at(self, path: str) -> str:
+        """Return where a path of the store is for the file system; the store may be its root, as in an archive."""
+        if not path or not self._base:
+            return path or self._base
+        return f"{self._base.rstrip('/')}/{path}"
+
     def _names_in(self, path: str) -> list[str]:
-        folder = f"{self._base}/{path}".rstrip("/")
+        folder = self._at(path)
         is_web = self._base.startswith("http")
         with named_url_errors(self.url):
             try:
@@ -233,4 +240,4 @@ def _connect(url: str) -> tuple[Any, str]:
         ) from None
     except (ValueError, OSError) as error:
         raise StoreError(f"{url} is no URL that fsspec opens ({error}).") from error
-    return fs, str(base).rstrip("/")
+    return fs, str(base).rstrip("/") or str(base)[:1]

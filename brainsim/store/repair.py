@@ -37,7 +37,7 @@ class Repair:
     record : NodeRecord or None
         What the node was, where that could be read.
     n_kept, n_damaged : int
-        Chunks that a later writer can go on from or that are whole, and files that are damaged.
+        Chunks that a later writer goes on from (of a node that stays as it is: that are whole), and damaged files.
     """
 
     node: str
@@ -82,19 +82,37 @@ def repair_node(root: Path, node: str, load: Callable[[str], Place]) -> Repair |
         if not lost:
             return Repair(node, "rewritten", record, n_kept, len(damaged))
         if record.info.type in RESUMED:
-            whole = {file: entry for file, entry in record.files.items() if is_chunk(file) and file not in lost}
+            whole = {file: record.files[file] for file in _usable_chunks(record, lost)}
             put(
                 f"{root}/{node}/{METADATA}",
                 lock.partial,
                 node_document(unfinished_record(record, record.layouts, whole)),
             )
-            for file in lost:  # after the mark has gone
+            for file in set(record.files) - set(whole):  # after the mark has gone
                 remove(f"{root}/{node}/{file}")
-            return Repair(node, "unfinished", record, n_kept, len(damaged))
+            return Repair(node, "unfinished", record, len(whole), len(damaged))
         if record.info.type in REMADE:
             move(f"{root}/{node}", lock.trash)
             return Repair(node, "deleted", record, 0, len(damaged))
         return Repair(node, "left", record, n_kept, len(damaged))
+
+
+def _usable_chunks(record: NodeRecord, lost: set[str]) -> list[str]:
+    """Return the chunks that a later writer goes on from: of each array the full ones before the first that is lost.
+
+    Rows of what follows are computed again, and take the place of what was there. Features from elsewhere are taken in
+    from the beginning.
+    """
+    if record.info.key.get("imported"):
+        return []
+    usable = []
+    for array, layout in record.layouts.items():
+        for index in range(layout.shape[0] // layout.chunk_shape[0]):
+            file = f"{array}/{layout.chunk_key(index)}"
+            if file in lost or file not in record.files:
+                break
+            usable.append(file)
+    return usable
 
 
 def _repair_lost(root: Path, node: str, lock: NodeLock) -> Repair | None:

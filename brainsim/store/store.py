@@ -19,7 +19,7 @@ from brainsim.core.errors import (
 from brainsim.core.progress import SILENT, Progress
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
-from brainsim.core.resources import disk_free_bytes
+from brainsim.store.beginning import begin_node
 from brainsim.store.files import (
     METADATA,
     Stamp,
@@ -27,21 +27,16 @@ from brainsim.store.files import (
     folder_names,
     move,
     named_os_errors,
-    no_space,
     read_with_stamp,
 )
 from brainsim.store.layout import DTYPES, ArraySpec, disk_dtype_of
 from brainsim.store.locks import NodeLock, sweep_dead_locks
-from brainsim.store.reading import Rows, missing_file, read_array
+from brainsim.store.reading import Rows, read_array
 from brainsim.store.records import (
     NodeInfo,
     NodeRecord,
     begin_record,
-    can_go_on,
     copy_info,
-    group_document,
-    node_document,
-    other_key,
     parse_group,
     parse_node,
     plain,
@@ -50,14 +45,12 @@ from brainsim.store.repair import Repair, repair_node
 from brainsim.store.root import check_root, make_root, refuse_url
 from brainsim.store.scan import Found, Place, scan
 from brainsim.store.verify import Damage, verify_nodes
-from brainsim.store.writer import NodeWriter, prepare_folder
+from brainsim.store.writer import NodeWriter
 
 if TYPE_CHECKING:
     import zarr
 
 ALL = slice(None)
-# Below this, asking for the free space costs more than running out of it.
-LARGE_BYTES = 2**20
 
 
 class Store:
@@ -263,32 +256,25 @@ class Store:
         chunk_rows: int | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        keep_old: bool = False,
     ) -> NodeWriter:
         """Return a writer that takes arrays block by block; parameters and errors as in `write`.
 
         Its `is_complete` says on entering that a complete node of the same key is there: appending then does nothing.
         With `resume`, an interrupted writer's whole chunks are kept where key and software are the same: `n_rows` says
-        where appending begins.
+        where appending begins. Where they are not kept, because attributes or software are others, `begun_otherwise`
+        says what differs. With `keep_old`, a complete node that is overwritten stays until the new one is complete.
         """
         self._check_writable()
         check_node_path(node)
         wanted = begin_record(node, type=type, key=key, attributes=attributes or {})
         lengths = [(math.prod(n or 0 for n in s.shape), s.dtype) for s in arrays.values()]
-        needed = sum(n * disk_dtype_of(dtype).itemsize for n, dtype in lengths if dtype in DTYPES)
+        n_bytes = sum(n * disk_dtype_of(dtype).itemsize for n, dtype in lengths if dtype in DTYPES)
 
-        def begin(lock: NodeLock) -> NodeRecord | NodeInfo:
+        def begin(writer: NodeWriter, lock: NodeLock) -> NodeRecord | NodeInfo:
             there = self._standing(node, overwrite)
-            if there is not None and there.info.complete and not overwrite:
-                if there.info.digest != wanted.info.digest:
-                    raise other_key(there.info, wanted.info)
-                if missing_file(self.path, there) is None:
-                    return copy_info(there.info)
-            if resume and not overwrite and there is not None and can_go_on(there, wanted):
-                return there
-            if needed > LARGE_BYTES and needed > disk_free_bytes(self.path):
-                raise no_space(self.path, f"node {node!r}", needed)
-            prepare_folder(self.path, node, node_document(wanted), lock, group_document({}))
-            return wanted
+            how = {"overwrite": overwrite, "resume": resume, "keep_old": keep_old}
+            return begin_node(self.path, there, wanted, writer, lock, n_bytes=n_bytes, **how)
 
         return NodeWriter(self.path, begin, node=node, type=type, arrays=arrays, chunk_rows=chunk_rows, resume=resume)
 

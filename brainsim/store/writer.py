@@ -12,7 +12,7 @@ import numpy as np
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.bfloat16 import BFLOAT16, LARGEST, overflows, round_to_bfloat16
-from brainsim.store.files import METADATA, clear_folder, exists, make_folder, move, named_os_errors, put
+from brainsim.store.files import METADATA, clear_folder, make_folder, move, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
     ArraySpec,
@@ -47,9 +47,9 @@ class NodeWriter:
     root : Path
         The store's folder.
     begin : callable
-        Called under the lock: prepares the node's folder and returns the record to write, or returns the info of the
-        complete node of the same key that is there already. A record that names files is that of an unfinished node to
-        go on with.
+        Called with this writer and its lock, which is held: prepares the node's folder and returns the record to
+        write, or returns the info of the complete node of the same key that is there already. A record that names
+        files is that of an unfinished node to go on with.
     node, type : str
         The node's path and type.
     arrays : mapping of str to ArraySpec
@@ -59,12 +59,17 @@ class NodeWriter:
     resume : bool
         Whether to keep a manifest of the chunks that are written, for a later writer to go on from, and to go on from
         one that is there. Arrays must then say how many rows they will have.
+
+    Attributes
+    ----------
+    begun_otherwise : tuple of str
+        What kept it from going on from an unfinished node of the same key, known on entering; else empty.
     """
 
     def __init__(
         self,
         root: Path,
-        begin: Callable[[NodeLock], NodeRecord | NodeInfo],
+        begin: Callable[[NodeWriter, NodeLock], NodeRecord | NodeInfo],
         *,
         node: str,
         type: str,
@@ -82,7 +87,7 @@ class NodeWriter:
         self._root = root
         self._node = node
         self._begin = begin
-        self._folder = str(root / node)
+        self._home = self._folder = str(root / node)
         self._lock = NodeLock(root, node)
         self._record: NodeRecord | None = None
         self._attributes: dict[str, Any] = {}
@@ -95,6 +100,7 @@ class NodeWriter:
             named = ArraySpec(spec.shape, spec.dtype, spec.dims or _dims_of(name, spec, known))
             self._arrays[name] = _ArrayWriter(name, named, choose_chunk_rows(named, chunk_rows), self._folder)
         self.info: NodeInfo | None = None
+        self.begun_otherwise: tuple[str, ...] = ()
         self._resume = resume
         self._was_there = False
         self._used = False
@@ -168,6 +174,9 @@ class NodeWriter:
             record.info.attributes.update(self._attributes)
             record = finish_record(record, layouts, files)
             put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
+            if self._folder != self._home:
+                move(self._home, self._lock.trash)
+                move(self._folder, self._home)
         self.info, self._record = record.info, None
         return record.info
 
@@ -176,7 +185,20 @@ class NodeWriter:
         if self._record is None:
             return
         self._record = None
+        if self._folder != self._home:
+            return  # the lock's release removes it, and the node that was there stays
         move(self._folder, self._lock.trash)  # gone at once; the lock's release removes the bytes
+
+    def write_aside(self, document: bytes) -> None:
+        """Write elsewhere until everything is there, so that the node that is there stays as long as that.
+
+        Called while the writer is entered, under the lock; `document` is the zarr.json of the unfinished node.
+        """
+        self._folder = self._lock.aside
+        make_folder(self._folder)
+        put(f"{self._folder}/{METADATA}", self._lock.partial, document)
+        for name, array in self._arrays.items():
+            array.folder = f"{self._folder}/{name}"
 
     def _note_progress(self) -> None:
         """Write the manifest of what is there, after it is there: the next writer trusts nothing else."""
@@ -209,7 +231,7 @@ class NodeWriter:
         with named_os_errors(self._root, f"writing node {self._node!r}"):
             self._lock.acquire()
             try:
-                begun = self._begin(self._lock)
+                begun = self._begin(self, self._lock)
                 if isinstance(begun, NodeRecord) and begun.files:
                     self._go_on(begun)
                 elif isinstance(begun, NodeRecord):
@@ -225,31 +247,6 @@ class NodeWriter:
         self._record = None
         self._arrays.clear()
         self._lock.release()
-
-
-def prepare_folder(root: Path, node: str, document: bytes, lock: NodeLock, group: bytes) -> None:
-    """Make a node's folder, unfinished and empty, and the groups above it.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    node : str
-        The node's path.
-    document, group : bytes
-        The zarr.json of the unfinished node, and of a plain group.
-    lock : NodeLock
-        The node's lock, held.
-    """
-    parts = node.split("/")
-    for depth in range(1, len(parts)):
-        folder = f"{root}/{'/'.join(parts[:depth])}"
-        if not exists(f"{folder}/{METADATA}"):
-            make_folder(folder)
-            put(f"{folder}/{METADATA}", lock.partial, group)
-    make_folder(f"{root}/{node}")
-    put(f"{root}/{node}/{METADATA}", lock.partial, document)  # first the mark goes, then what it vouched for
-    clear_folder(f"{root}/{node}")
 
 
 def _dims_of(name: str, spec: ArraySpec, type: NodeType) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from brainsim.commands import extract_tasks
 from brainsim.commands.extract import extract
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.commands.extract_tasks import ExtractTask, run_task
@@ -109,6 +110,24 @@ def test_a_worker_that_sees_another_movie_refuses(movies: list[Path], tmp_path: 
     assert task.label == "pixels on run-1"
     with pytest.raises(InputFileError, match=r"run-1.mp4 is another file for the worker than for who planned"):
         run_task(task)
+
+
+def test_tasks_note_the_error_that_their_sketch_was_chosen_for(
+    movies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_here(tasks: list[ExtractTask], *_: Any) -> tuple[int, tuple[str, ...]]:
+        return sum(run_task(task)[0] for task in tasks), ()
+
+    monkeypatch.setattr(extract_tasks, "run_on_cluster", run_here)
+    options: dict[str, Any] = {"models": ["mae-base-tiny"], "layers": ["*1*"], "step_s": 0.5, "sketch_error": 0.9}
+    extract(movies, store=tmp_path / "there.zarr", cluster="local", **options)
+    extract(movies, store=tmp_path / "here.zarr", **options)
+    there, here = (
+        [info.attributes["sketch"] for info in Store(tmp_path / name).nodes("activations")]
+        for name in ("there.zarr", "here.zarr")
+    )
+    assert there == here
+    assert {sketch["error"] for sketch in there} == {0.9}
 
 
 @pytest.mark.parametrize("words", [{"cluster": "cloud"}, {"cluster": "local", "cluster_options": ["memory=1 GB"]}])

@@ -136,6 +136,42 @@ def test_the_same_command_does_nothing_the_second_time(
     assert_same(before, contents(store))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"axes": "txy"}, r"--axes is txy, and goes with arrays \(.npy, .npz\); run-1, run-2 is none"),
+        ({"value_range": (0.0, 2.0)}, r"--value-range is 0,2, and goes with arrays"),
+    ],
+)
+def test_words_for_arrays_are_refused_where_there_is_none(
+    movies: list[Path], store: Path, words: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        extract(movies, models=["pixels"], store=store, **words)
+    assert not store.exists()
+
+
+def test_threads_use_as_many_cores_as_are_allowed(
+    movies: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, before = [], torch.get_num_threads()
+    count = extract_run.count_at_once
+
+    def watched(*args: Any, **words: Any) -> int:
+        seen.append(torch.get_num_threads())
+        return count(*args, **words)
+
+    monkeypatch.setattr(extract_run, "count_at_once", watched)
+    try:
+        torch.set_num_threads(3)
+        for n_workers in (2, 0, 8):
+            extract(movies[0], models=["pixels"], store=store, n_workers=n_workers, overwrite=True)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2, 3, 3]
+
+
 def test_only_what_is_missing_is_made(movies: list[Path], store: Path) -> None:
     extract(movies[:1], models=["toy"], layers=["maps"], store=store)
     more = extract(movies, models=["toy"], layers=["maps", "vector"], store=store)

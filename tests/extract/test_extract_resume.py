@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -119,6 +120,35 @@ def test_overwriting_goes_on_from_nothing(movie: Path, tmp_path: Path) -> None:
         seen = count_batches(patch)
         extract(movie, store=tmp_path / "s.zarr", overwrite=True, **OPTIONS)
     assert len(seen) == 2 * N_CLIPS / BATCH
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 3}, "batch_size was 4, is 3"),
+        ({"machine": "cpu (OTHER)"}, r"device was 'cpu \(OTHER\)', is 'cpu"),
+    ],
+)
+def test_what_was_begun_with_other_batches_or_elsewhere_is_begun_again_and_told(
+    movie: Path, tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    from brainsim.commands import extract_writing
+
+    machine, changed = change.get("machine"), {k: v for k, v in change.items() if k != "machine"}
+    with pytest.MonkeyPatch.context() as patch:
+        count_batches(patch, stop_after=20)
+        if machine is not None:
+            patch.setattr(extract_writing, "name_device", lambda _: machine)
+        with pytest.raises(Stop):
+            extract(movie, store=tmp_path / "broken.zarr", **OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        again = count_batches(patch)
+        summary = extract(movie, store=tmp_path / "broken.zarr", **(OPTIONS | changed))
+    assert min(clip for _, clip in again) == 0
+    (warning,) = [text for text in summary.warnings if "start again" in text and "mae" in text]
+    assert re.search(rf"mae-base-tiny on run: 4 layers .* begun otherwise \({told}", warning), warning
+    extract(movie, store=tmp_path / "undisturbed.zarr", **(OPTIONS | changed))
+    assert contents(tmp_path / "broken.zarr") == contents(tmp_path / "undisturbed.zarr")
 
 
 def test_an_error_while_writing_ends_the_extraction_with_that_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable
@@ -191,6 +192,88 @@ def test_rows_that_the_list_of_images_does_not_have_are_refused(tmp_path: Path) 
     (folder / "file_names.txt").write_text("\n".join(STIMULI[:-1]))
     with pytest.raises(InputFileError, match=r"12 rows; file_names\.txt lists 11 images"):
         take(folder)
+
+
+def npz_with_names(path: Path) -> None:
+    np.savez(path, layer1=X, image_names=np.array(STIMULI), labels=np.array([{"a": 1}] * 12, object))
+
+
+def h5_with_names(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["layer1"] = X
+        file["image_names"] = STIMULI  # strings of any length
+        file["labels"] = np.array(STIMULI, "S12")
+        file["nothing"] = h5py.Empty("f4")
+
+
+def pt_with_names(path: Path) -> None:
+    torch.save({"layer1": torch.from_numpy(X), "image_names": STIMULI, "epoch": 3}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("x.npz", npz_with_names), ("x.h5", h5_with_names), ("x.pt", pt_with_names)]
+)
+def test_what_is_no_features_may_lie_beside_them_and_is_refused_where_it_is_asked_for(
+    tmp_path: Path, name: str, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / name)
+    done = take(tmp_path / name, layers=["layer*"])
+    np.testing.assert_array_equal(Store(tmp_path / "s.zarr").read(done.layers[0]["node"], "values"), X.reshape(12, 6))
+    for layers in (["*"], ["image_names"]):
+        with pytest.raises(InputFileError, match=r"holds (a list under )?'image_names'") as error:
+            take(tmp_path / name, layers=layers)
+        assert "--layers leaves arrays out" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("failure", ["values that are not finite", "a full disk", "a kill"])
+def test_what_is_overwritten_stays_until_the_new_features_are_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    from brainsim.store import layout, writer
+
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(layout, "MIN_CHUNK_BYTES", 1)
+    np.save(tmp_path / "x.npy", X)
+    (row,) = take(tmp_path / "x.npy").layers
+    bad = X + 1
+    if failure == "values that are not finite":
+        bad[-1, 0, 0] = np.nan
+    np.save(tmp_path / "x.npy", bad)
+    put = writer.put
+
+    def put_some(path: str, partial: str, *parts: bytes) -> int:
+        if path.endswith("values/c/2/0"):
+            raise KeyboardInterrupt if failure == "a kill" else OSError(errno.ENOSPC, "No space left on device")
+        return put(path, partial, *parts)
+
+    with monkeypatch.context() as patch:
+        if failure != "values that are not finite":
+            patch.setattr(writer, "put", put_some)
+        with pytest.raises((BrainsimError, KeyboardInterrupt)):
+            take(tmp_path / "x.npy", overwrite=True)
+    store = Store(tmp_path / "s.zarr")
+    np.testing.assert_array_equal(store.read(row["node"], "values"), X.reshape(12, 6))
+    assert store.verify() == []
+    np.save(tmp_path / "x.npy", X + 1)
+    assert take(tmp_path / "x.npy", overwrite=True).n_nodes_written == 1
+    np.testing.assert_array_equal(Store(tmp_path / "s.zarr").read(row["node"], "values"), (X + 1).reshape(12, 6))
+    assert store.verify() == []
+    del store
+    assert not (tmp_path / "s.zarr/.locks").exists()
+
+
+def test_a_first_import_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((4, 2), np.nan))
+    with pytest.raises(NumericalError, match="must be finite"):
+        take(tmp_path / "x.npy", overwrite=True)
+    assert Store(tmp_path / "s.zarr").nodes(complete=None) == []
+
+
+def test_a_start_beside_a_table_of_times_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "t.npy", np.arange(1.0, 13.0))
+    with pytest.raises(InvalidValueError, match=r"--start-s is 3 s, but --times .* says when each row was"):
+        take(tmp_path / "x.npy", step_s=None, times=tmp_path / "t.npy", start_s=3.0)
 
 
 class Trap:

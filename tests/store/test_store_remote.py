@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,6 +88,37 @@ def test_the_words_that_look_take_urls(url: str) -> None:
     assert store_ls(Path(url)).n_unfinished == 1  # as the command line gives it
     assert store_show(url, NODE).arrays["values"]["shape"] == [40, 6]
     assert store_verify(url).ok
+
+
+@pytest.fixture(params=["zip", "memory", "file"])
+def root_url(shared: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A store that is the root of its file system: its path there is empty."""
+    fsspec = pytest.importorskip("fsspec")
+    files = {str(file.relative_to(shared)): file.read_bytes() for file in shared.rglob("*") if file.is_file()}
+    if request.param == "zip":
+        with zipfile.ZipFile(shared.with_suffix(".zip"), "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        yield f"zip://::{shared.with_suffix('.zip')}"
+        return
+    if request.param == "file":
+        yield f"file://{shared}/"
+        return
+    memory = fsspec.filesystem("memory")
+    for name, data in files.items():
+        memory.pipe_file(f"/{name}", data)
+    yield "memory://"
+    for name in {name.split("/")[0] for name in files}:
+        memory.rm(f"/{name}", recursive=True)
+
+
+def test_a_store_may_be_the_root_of_what_a_url_opens(root_url: str, shared: Path, tmp_path: Path) -> None:
+    store = open_store(root_url)
+    np.testing.assert_array_equal(store.read(NODE, "values"), X)
+    assert store_verify(root_url).ok
+    assert store_ls(root_url).nodes == store_ls(shared).nodes
+    store_fetch(root_url, "activations/*", store=tmp_path / "mine.zarr")
+    assert contents(tmp_path / "mine.zarr" / NODE) == contents(shared / NODE)
 
 
 def test_nodes_are_copied_byte_by_byte(url: str, shared: Path, tmp_path: Path) -> None:
