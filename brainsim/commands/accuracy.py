@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 MEASURES = ("encoding", "geometry")
 MEAN_OF_STREAMS = "mean of streams"
 
-# Two models always have a correlation of 1 or -1.
-MIN_MODELS = 3
-
 
 @dataclass(frozen=True)
 class AccuracySummary:
@@ -129,6 +126,7 @@ def accuracy(
     ----------
     Yamins et al. 2014, PNAS 111; Schrimpf et al. 2020, Neuron 108; Kendall 1945, Biometrika 33.
     """
+    from brainsim.commands.accuracy_choice import choose_scores, tell_left_out
     from brainsim.commands.accuracy_rows import find_accuracies, read_accuracies, tell_unused
     from brainsim.commands.score_sources import find_scores, protocol_caveats
     from brainsim.stats.rank_correlation import METHODS
@@ -146,7 +144,7 @@ def accuracy(
     untrained = _find_random(opened, accuracies)
     trained = {model: a for model, a in accuracies.items() if model not in untrained}
     try:
-        chosen = _choose_scores(found, measures, trained)
+        chosen = choose_scores(found, measures, trained)
     except InvalidValueError as error:
         for note in tell_unused(own, scored=scored, used=trained):
             error.add_note(note)
@@ -161,6 +159,7 @@ def accuracy(
     warnings = [
         *tell_unused(own, scored=scored, used=used),
         *protocol_caveats(opened, [scores for scores, _ in chosen]),
+        *tell_left_out(found, chosen, measures),
         *_warn(untrained, rows, chosen, trained),
     ]
     path = f"accuracy/{name}/{dataset}"
@@ -214,22 +213,16 @@ def foresee(models: Collection[str], *, table: Path | str | None = None, **_: ob
     InvalidValueError, InputFileError
         Too few; a table that cannot be read.
     """
+    from brainsim.commands.accuracy_choice import MIN_MODELS, too_few
     from brainsim.commands.accuracy_rows import find_accuracies, read_accuracies, tell_unused
 
     own = {} if table is None else read_accuracies(table)
     known = find_accuracies(sorted(models), own)
     if len(known) < MIN_MODELS:
-        error = _too_few(len(known))
+        error = too_few(len(known))
         for told in tell_unused(own, scored=models, used=known):
             error.add_note(told)
         raise error
-
-
-def _too_few(n_models: int) -> InvalidValueError:
-    return InvalidValueError(
-        f"{n_models} model(s) have a published accuracy and a score of their own; at least {MIN_MODELS} are needed.",
-        hint="--table FILE adds accuracies; brainsim rsa, or partition with one family per system, scores systems",
-    )
 
 
 def _find_random(store: Store, accuracies: Mapping[str, PublishedAccuracy]) -> list[str]:
@@ -241,29 +234,6 @@ def _find_random(store: Store, accuracies: Mapping[str, PublishedAccuracy]) -> l
             made_by = info.key.get("weights", info.attributes.get("weights"))
             weights.setdefault(model, set()).add("random" in str(made_by))
     return sorted(model for model, kinds in weights.items() if kinds == {True})
-
-
-def _choose_scores(
-    found: Sequence[Scores], measures: Sequence[str], accuracies: Mapping[str, PublishedAccuracy]
-) -> list[tuple[Scores, list[str]]]:
-    """Return of each measure the scores with most single systems that have an accuracy, and these systems."""
-    chosen = []
-    best = 0
-    for measure in measures:
-        options = [
-            (scores, [model for model in sorted(accuracies) if scores.single(model) is not None])
-            for scores in found
-            if scores.measure == measure
-        ]
-        if not options:
-            continue
-        scores, models = max(options, key=lambda option: len(option[1]))
-        best = max(best, len(models))
-        if len(models) >= MIN_MODELS:
-            chosen.append((scores, models))
-    if not chosen:
-        raise _too_few(best)
-    return chosen
 
 
 def _find_ceilings(store: Store, scores: Scores) -> np.ndarray | None:

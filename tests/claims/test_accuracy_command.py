@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from claims_store import write_fit, write_rsa, write_systems, write_targets
+from claims_store import write_families, write_fit, write_rsa, write_systems, write_targets
 from planted_scores import plant_scores
 from scipy.stats import kendalltau, spearmanr
 from typer.testing import CliRunner
@@ -216,3 +216,13 @@ def test_other_mistakes_are_one_sentence(path: Path, tmp_path: Path) -> None:
         accuracy("wrong", dataset="d", store=path, method="pearson")
     with pytest.raises(InvalidValueError, match="--measures"):
         accuracy("wrong", dataset="d", store=path, measures=["behaviour"])
+
+
+def test_a_measure_with_too_few_models_is_told(tmp_path: Path, scores: Scores) -> None:
+    store = Store(tmp_path / "s.zarr", mode="a")
+    write_targets(store, scores)
+    write_families(store, scores)  # of which no system is scored alone
+    write_rsa(store, scores)
+    done = accuracy("few", dataset="d", store=tmp_path / "s.zarr")
+    assert {row["measure"] for row in done.rows} == {"geometry"}
+    assert any("No correlation by encoding: fewer than 3" in warning for warning in done.warnings)
