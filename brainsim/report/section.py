@@ -38,5 +38,5 @@ class KeyMaker:
 
 
 def keep_blocks(*blocks: Block | None) -> tuple[Block, ...]:
-    """Return the blocks that there are."""
-    return tuple(b for b in blocks if b is not None)
+    """Return the blocks that there are; a table without a row is none."""
+    return tuple(b for b in blocks if b is not None and (isinstance(b, Drawing) or b.rows))

@@ -20,3 +20,12 @@ def sentence(text: str) -> str:
     """Return a text that ends as a sentence does."""
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def break_name(name: str, longest: int) -> list[str]:
+    """Return a name in lines of at most so many letters, broken after hyphens; what has none is cut."""
+    lines: list[str] = []
+    while len(name) > longest and "-" in name[:longest]:
+        cut = name.rindex("-", 0, longest) + 1
+        lines, name = [*lines, name[:cut]], name[cut:]
+    return [*lines, name if len(name) <= longest else name[: longest - 1] + "…"]

@@ -6,7 +6,14 @@ from __future__ import annotations
 import html
 import re
 import urllib.parse
+from collections.abc import Iterable
 from pathlib import Path
+
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from brainsim.report.figures.canvas import Drawing, drawing_style
 
 UNITS = re.compile(r"no unit|R²|\(%\)|\(mm\)|\(share\)", re.IGNORECASE)
 
@@ -51,3 +58,31 @@ def numbers_behind(folder: Path, address: str) -> str:
     if address.startswith("data:"):
         return urllib.parse.unquote(address.split(",", 1)[1])
     return (folder / address).read_text()
+
+
+def texts_outside(drawing: Drawing) -> list[str]:
+    """Return every text of a figure that is not whole inside it: a journal would print it cut."""
+    figure = drawing.figure
+    with drawing_style():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        hidden = {id(text) for axis in figure.findobj(Axis) for text in _beyond_the_ends(axis)}
+        found = []
+        for text in figure.findobj(Text):
+            if id(text) in hidden or not text.get_visible() or not text.get_text().strip():
+                continue
+            box = text.get_window_extent(renderer)
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.width + 1
+            if not (inside and box.y1 <= figure.bbox.height + 1):
+                found.append(text.get_text())
+    return found
+
+
+def _beyond_the_ends(axis: Axis) -> Iterable[Text]:
+    """Return labels of ticks that lie beyond an axis' ends, which are never drawn."""
+    low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (high - low)
+    for tick in axis.get_major_ticks():
+        if not low - slack <= tick.get_loc() <= high + slack:
+            yield from (tick.label1, tick.label2)

@@ -1,4 +1,4 @@
-"""Turn accuracies and scores of systems into a scatter per stream, with intervals and names."""
+"""Turn accuracies and scores of systems into a scatter per stream, with intervals and numbered systems."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ from brainsim.report.content import AccuracySet
 from brainsim.report.figures.canvas import Drawing, draw_legend, draw_zero, finish, legend_height_in, panels
 from brainsim.report.palette import INK, MARKERS
 from brainsim.report.tables import Cell, Column, Table, format_cell, format_interval
-from brainsim.report.words import count
+from brainsim.report.words import count, join_words
 
 Row = Mapping[str, Any]
 LETTERS = {"kendall": "τ", "spearman": "ρ"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SCORE_NAMES = {"encoding": "R²", "geometry": "RDM similarity"}
 
-# Names stand above one another by at least this share of a panel's height.
-LABEL_STEP = 0.075
-# Whiskers behind a name are faint. (An outline would turn the letters into shapes.)
-LABEL_BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.4}
-# Names stand to the right of their points; the longest takes four tenths of a panel's width.
-NAME_ROOM = 0.65
+# Whiskers behind a number are faint. (An outline would turn the letters into shapes.)
+LABEL_BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.2}
+LEGEND_COLUMNS = 3
 
 
 def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
@@ -41,9 +38,12 @@ def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
         Line2D([], [], linestyle="none", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], label=task)
         for i, task in enumerate(tasks)
     ]
+    accuracies = {str(row["model"]): float(row["accuracy"]) for row in rows}
+    number = {model: i + 1 for i, model in enumerate(sorted(accuracies, key=lambda model: (accuracies[model], model)))}
+    handles += [Line2D([], [], linestyle="none", label=f"{n}  {m}") for m, n in number.items()]
     figure, axes = panels(
         len(streams), n_columns=2, panel_height_in=2.1, gap_in=(0.75, 0.72), share_y=False,
-        legend_in=legend_height_in(len(handles), 2),
+        legend_in=legend_height_in(len(handles), LEGEND_COLUMNS),
     )  # fmt: skip
     low, high = min(float(row["accuracy"]) for row in rows), max(float(row["accuracy"]) for row in rows)
     span = max(high - low, 5.0)
@@ -59,22 +59,23 @@ def draw_accuracy(a: AccuracySet, measure: str, *, key: str) -> Drawing:
             _draw_model(axis, row, float(row[score]), task)
         axis.margins(y=0.16)
         axis.set_title(f"{stream}{_tell(found.get(stream), a.method)}")
-        axis.set_xlim(low - 0.08 * span, high + NAME_ROOM * span)
-        axis.set_xticks([tick for tick in ticks if tick <= high + 0.2 * span])
+        axis.set_xlim(low - 0.08 * span, high + 0.12 * span)
+        axis.set_xticks([tick for tick in ticks if tick <= high + 0.1 * span])
         draw_zero(axis)
         axis.set_xlabel("Published top-1 accuracy (%)")
         axis.set_ylabel(f"{SCORE_NAMES.get(measure, 'Score')}{' / noise ceiling' if has_ceiling else ''}")
-        _name_models(axis, inside, score)
-    draw_legend(figure, handles, n_columns=2)
+        _number_models(axis, inside, score, number)
+    draw_legend(figure, handles, n_columns=LEGEND_COLUMNS)
     n_models, n_subjects = len({row["model"] for row in rows}), max(int(row["n_subjects"]) for row in rows)
     mean = found.get("mean of streams") or found.get(streams[0])
     what = SCORE_NAMES.get(measure, "score")
     alt = f"Scatter of accuracy against {what} of {n_models} models in {len(streams)} streams{_tell(mean, a.method)}."
     caption = (
-        f"Each point is one model: its published top-1 accuracy, and its own {what}"
+        f"Each point is one model, numbered in order of accuracy: its published top-1 accuracy, and its own {what}"
         f"{' as a share of the noise ceiling' if has_ceiling else ' (no noise ceiling is known)'}, mean over "
         f"n = {count(n_subjects, 'subject')}; whiskers: 95 % interval over subjects. Rank correlation "
-        f"({a.method}) with its 95 % bootstrap interval over subjects; p: over orders of the {n_models} models."
+        f"({a.method}) with its 95 % bootstrap interval over subjects; p: over orders of the {n_models} models. "
+        f"Scores: {join_words(dict.fromkeys(str(row['source']) for row in rows))}."
     )
     return finish(
         figure, key, title="Accuracy and similarity with the brain", caption=caption, alt=alt,
@@ -114,7 +115,9 @@ def tabulate_correlations(a: AccuracySet, *, key: str) -> Table:
 def _tabulate(rows: Sequence[Row], *, key: str) -> Table:
     names = ("stream", "model", "accuracy", "task", "accuracy_source", "score", "ceiling", "normalised", "low", "high",
              "n_subjects", "source")  # fmt: skip
-    cells: tuple[tuple[Cell, ...], ...] = tuple(tuple(row[name] or None for name in names) for row in rows)
+    cells: tuple[tuple[Cell, ...], ...] = tuple(
+        tuple(None if row[name] == "" else row[name] for name in names) for row in rows
+    )
     return Table(key, "Accuracy and score of each model", tuple(Column(name) for name in names), cells)
 
 
@@ -127,16 +130,12 @@ def _draw_model(axis: Axes, row: Row, value: float, task: int) -> None:
     )
 
 
-def _name_models(axis: Axes, rows: Sequence[Row], score: str) -> None:
-    """Write names beside the points, moved up where they would meet."""
-    bottom, top = axis.get_ylim()
-    step = LABEL_STEP * (top - bottom)
-    last = -math.inf
-    for row in sorted(rows, key=lambda row: float(row[score])):
-        last = max(float(row[score]), last + step)
+def _number_models(axis: Axes, rows: Sequence[Row], score: str, number: Mapping[str, int]) -> None:
+    """Write each model's number beside its point: names would not be told apart where points are near."""
+    for row in rows:
         axis.annotate(
-            str(row["model"]), (float(row["accuracy"]), last), xytext=(5, 0), textcoords="offset points", va="center",
-            fontsize=6.5, color=INK, zorder=5, bbox=LABEL_BOX,
+            str(number[str(row["model"])]), (float(row["accuracy"]), float(row[score])), xytext=(4, 4),
+            textcoords="offset points", fontsize=6.8, color=INK, zorder=5, bbox=LABEL_BOX,
         )  # fmt: skip
 
 

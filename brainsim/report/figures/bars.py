@@ -24,6 +24,7 @@ from brainsim.report.figures.canvas import (
     draw_truth,
     legend_height_in,
     panels,
+    round_ticks,
     subject_handle,
     truth_handle,
 )
@@ -97,7 +98,6 @@ def draw_grouped_bars(bars: Bars, *, panel_height_in: float = 2.15, legend_colum
         n_columns=1,
         width_in=FULL_WIDTH_IN if len(bars.streams) > 1 or len(bars.items) > 12 else NARROW_WIDTH_IN,
         panel_height_in=panel_height_in,
-        left_in=0.72,  # room for "−0.010"
         top_in=0.14,
         bottom_in=0.46,
         gap_in=(0.5, 0.56),
@@ -106,6 +106,7 @@ def draw_grouped_bars(bars: Bars, *, panel_height_in: float = 2.15, legend_colum
     for axis, streams in zip(axes, rows, strict=True):
         _draw_row(axis, bars, streams, n_slots=per_row)
         axis.set_ylabel(bars.y_label)
+    round_ticks(axes[0])  # all rows share it
     draw_legend(figure, handles, n_columns=legend_columns)
     return figure
 

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from brainsim.report.palette import INK
 from brainsim.report.tables import Table
@@ -117,7 +118,7 @@ def panels(
     n_columns: int,
     panel_height_in: float,
     width_in: float = FULL_WIDTH_IN,
-    left_in: float = 0.62,
+    left_in: float = 0.74,  # room for "−0.025" and a label beside it
     right_in: float = 0.12,
     top_in: float = 0.28,
     bottom_in: float = 0.5,
@@ -167,6 +168,11 @@ def draw_legend(figure: Figure, handles: Sequence[Patch | Line2D], *, n_columns:
 def legend_height_in(n_handles: int, n_columns: int) -> float:
     """Return the room that `draw_legend` needs."""
     return 0.06 + 0.165 * math.ceil(n_handles / n_columns)
+
+
+def round_ticks(axis: Axes) -> None:
+    """Have few digits beside a vertical axis: 0.002 and 0.004 rather than 0.0025, for which there is no room."""
+    axis.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
 
 
 def draw_zero(axis: Axes) -> None:

@@ -10,6 +10,7 @@ from brainsim.report.tables import Cell, Column, Table, format_interval
 
 # Small p values are told by their size, not as 0.000.
 LEAST_SHOWN = 0.001
+LONG_TABLE = 30
 
 
 def tell_declaration(c: ClaimsSet) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ def tabulate_tests(c: ClaimsSet, *, key: str) -> Table:
         "R² (encoding) or similarity of RDMs (geometry), mean over subjects. Bound: what counts as little, or the "
         "smallest effect of interest. p for: of the claimed sign; p against: of an effect beyond the bound."
     )
-    return Table(key, "The tests behind the answers", columns, tuple(rows), note, folded=True)
+    return Table(key, "The tests behind the answers", columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
 
 
 def _number(value: Any) -> float:

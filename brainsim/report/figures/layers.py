@@ -15,6 +15,7 @@ from brainsim.report.figures.canvas import (
     finish,
     legend_height_in,
     panels,
+    round_ticks,
 )
 from brainsim.report.palette import LINE_STYLES, MARKERS, colour_families, order_families
 from brainsim.report.reduce import over_subjects
@@ -88,7 +89,7 @@ def draw_layer_curves(
     legend_columns = 4 if width > 5 else 2
     figure, axes = panels(
         len(streams), n_columns=n_columns, panel_height_in=1.9, width_in=width, gap_in=(0.2, 0.72),
-        left_in=0.74, bottom_in=0.45, legend_in=legend_height_in(len(handles), legend_columns),
+        bottom_in=0.45, legend_in=legend_height_in(len(handles), legend_columns),
     )  # fmt: skip
     for s, (axis, stream) in enumerate(zip(axes, streams, strict=True)):
         draw_zero(axis)
@@ -101,6 +102,7 @@ def draw_layer_curves(
             axis.tick_params(labelleft=False)
         else:
             axis.set_ylabel(y_label)
+    round_ticks(axes[0])  # all panels share it
     draw_legend(figure, handles, n_columns=legend_columns)
     best = [layers[int(np.nanargmax(row))] if np.isfinite(row).any() else None for row in means]
     found = [f"{s}: {b.model} {b.name}" for s, b in zip(streams, best, strict=True) if b is not None]

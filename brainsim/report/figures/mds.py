@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from brainsim.report.content import RsaSet
@@ -15,6 +17,9 @@ from brainsim.report.palette import INK, LINE_STYLES, MARKERS, colour_families
 from brainsim.report.tables import Cell, Column, Table
 from brainsim.report.words import count
 
+HorizontalAlignment = Literal["left", "right", "center"]
+
+LETTER_PT = 6.0  # of a stream's name, bold
 N_STEPS = 300  # SMACOF changes nothing that is seen long before
 
 
@@ -48,20 +53,16 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
         axis.plot(*places[mine].T, marker=mark, markersize=2.6, **style)
         axis.plot(*places[mine[-1:]].T, marker=mark, markersize=6.0, **style)
         handles.append(Line2D([], [], marker=mark, markersize=4, label=model, **style))
-    heights = _spread(places[n_layers:, 1], step=0.055 * float(np.ptp(places[:, 1])))
-    for s, stream in enumerate(geometry.streams):
+    for s in range(len(geometry.streams)):
         x, y = places[n_layers + s]
         axis.plot(x, y, marker="*", color=INK, markersize=11, markeredgecolor="white", markeredgewidth=0.8, zorder=6)
-        axis.annotate(
-            stream, (x, heights[s]), xytext=(8, 0), textcoords="offset points", fontsize=8, fontweight="bold",
-            va="center", zorder=7,
-        )  # fmt: skip
     handles.append(Line2D([], [], linestyle="none", marker="*", color=INK, markersize=9, label="stream of the brain"))
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.margins(0.08)
     axis.set_adjustable("datalim")
     for spine in axis.spines.values():
         spine.set(visible=True, color="#D9DDE2")
+    _name_places(axis, places[n_layers:], geometry.streams)
     draw_legend(figure, handles, n_columns=3)
     i, j = np.triu_indices(len(distance), k=1)
     shown = np.linalg.norm(places[i] - places[j], axis=1)
@@ -105,13 +106,37 @@ def draw_mds(rsa: RsaSet, geometry: GeometrySet, *, key: str) -> Drawing:
     return finish(figure, key, title="A map of geometries", caption=caption, alt=alt, table=table)
 
 
-def _spread(heights: np.ndarray, *, step: float) -> np.ndarray:
-    """Return heights of names that do not meet: from the lowest up, each at least a step above the last."""
-    out = heights.copy()
-    last = -np.inf
-    for at in np.argsort(heights):
-        out[at] = last = max(heights[at], last + step)
-    return out
+def _name_places(axis: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+    """Write names beside their places, on the side where they meet the fewest other names and places."""
+    axis.apply_aspect()
+    pixels_per_pt = float(axis.get_figure(root=True).dpi) / 72  # type: ignore[union-attr]  # it was made on a figure
+    at = axis.transData.transform(places) / pixels_per_pt
+    frame = [float(end) / pixels_per_pt for end in axis.bbox.extents]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
+    for (x, y), place, name in zip(at, places, names, strict=True):
+        wide = LETTER_PT * len(name)
+        beside: list[tuple[tuple[int, int], HorizontalAlignment, tuple[float, float, float, float]]] = [
+            ((8, 0), "left", (x + 8, y - 5, x + 8 + wide, y + 5)),
+            ((-8, 0), "right", (x - 8 - wide, y - 5, x - 8, y + 5)),
+            ((0, 12), "center", (x - wide / 2, y + 7, x + wide / 2, y + 17)),
+            ((0, -12), "center", (x - wide / 2, y - 17, x + wide / 2, y - 7)),
+        ]
+        offset, align, box = min(
+            beside, key=lambda one: sum(_meet(one[2], other) for other in taken) + 10 * (not _holds(frame, one[2]))
+        )
+        taken.append(box)
+        axis.annotate(
+            name, tuple(place), xytext=offset, textcoords="offset points", ha=align, va="center", fontsize=8,
+            fontweight="bold", zorder=7,
+        )  # fmt: skip
+
+
+def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _holds(frame: Sequence[float], box: Sequence[float]) -> bool:
+    return frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
 
 
 def to_distances(similarity: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from brainsim.report.content_rsa import GeometrySet
 from brainsim.report.figures.canvas import Drawing, finish, panels
 from brainsim.report.palette import INK, colour_families, order_families
 from brainsim.report.tables import Cell, Column, Table
-from brainsim.report.words import count
+from brainsim.report.words import break_name, count
 
 PANELS_PER_ROW = 5
 COLOURS = "cividis"
@@ -108,11 +108,9 @@ def _draw_bar(figure: Figure, colours: Colormap, side: float) -> None:
 def _break(name: str) -> str:
     """Return a name in lines that fit above its picture: the system, broken at a hyphen where it is long, its layer."""
     model, _, layer = name.partition(": ")
-    lines = []
-    if len(model) > LONG_NAME and "-" in model[:LONG_NAME]:
-        cut = model.rindex("-", 0, LONG_NAME) + 1
-        lines, model = [model[:cut]], model[cut:]
-    lines += [part if len(part) <= LONG_NAME else part[: LONG_NAME - 1] + "…" for part in (model, layer) if part]
+    lines = break_name(model, LONG_NAME) + (
+        [layer if len(layer) <= LONG_NAME else layer[: LONG_NAME - 1] + "…"] * bool(layer)
+    )
     return "\n".join(lines)
 
 
