@@ -183,8 +183,12 @@ def _tell_rsa(rsa: RsaSet) -> str:
         top = max(scores, key=scores.__getitem__)
         alike = [m for m in scores if m != top and (stream, frozenset((m, top))) not in differ]
         told = f"{top} in {stream} ({format_cell(scores[top])}"
-        if rsa.comparisons and len(scores) > 1:
+        if len(scores) > 1 and any(row.get("q") is not None for row in rsa.comparisons):
             others = len(scores) - 1
             told += f"; {'all' if not alike else f'{others - len(alike)} of'} {others} others are significantly below"
         best.append(f"{told})")
-    return f"the system with the largest score is {join_words(best)}" if best else ""
+    if not best:
+        return ""
+    is_tested = any(row.get("q") is not None for row in rsa.comparisons)
+    doubt = "" if is_tested or len(rsa.models) < 2 else "; whether systems differ was not tested"
+    return f"the system with the largest score is {join_words(best)}{doubt}"

@@ -12,7 +12,7 @@ from brainsim.report.figures.mds import draw_mds
 from brainsim.report.figures.partition import draw_families
 from brainsim.report.figures.parts import draw_parts
 from brainsim.report.figures.rdms import draw_rdms
-from brainsim.report.figures.similarity import draw_similarity
+from brainsim.report.figures.similarity import draw_similarity, tabulate_similarity
 from brainsim.report.figures.venn import draw_venn
 from brainsim.report.rdm_parts import as_partition
 from brainsim.report.section import Block, KeyMaker, Section, keep_blocks
@@ -22,6 +22,7 @@ def rsa_section(r: RsaSet, keys: KeyMaker) -> Section:
     """Return scores of systems, who differs from whom, layers, parts, pairs, and RDMs to look at."""
     blocks: list[Block | None] = [
         draw_similarity(r, key=keys.make(r.name, "similarity")),
+        tabulate_similarity(r, key=keys.make(r.name, "similarity", "table")),
         draw_comparisons(r, key=keys.make(r.name, "comparisons")),
     ]
     if r.layer_score is not None and has_curves(r.layers):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
-from brainsim.report.content import RsaSet
+import numpy as np
+
+from brainsim.report.content import Estimate, RsaSet
 from brainsim.report.figures.bars import Bars, Item, draw_grouped_bars
 from brainsim.report.figures.canvas import Drawing, finish
+from brainsim.report.figures.crossing import order_models
 from brainsim.report.figures.estimates import found
 from brainsim.report.palette import colour_families, order_families
 from brainsim.report.reduce import FDR_LEVEL, estimate_of
-from brainsim.report.tables import Cell, Column, Table, format_cell
+from brainsim.report.tables import Cell, Column, Table, format_cell, format_interval
 from brainsim.report.words import count
 
+CHANCES = ("p", "q", "p_subjects", "q_subjects")
+LONG_TABLE = 40
 TINTS = (0.0, 0.5, 0.75)  # first, second, third system of a family
 
 
@@ -20,15 +27,14 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
     """Draw each system's similarity to each stream."""
     families = order_families([family for _, family in rsa.models])
     colours = colour_families(families)
-    models = sorted(rsa.models, key=lambda pair: families.index(pair[1]))
+    models = order_models(rsa.models)
     place: dict[str, int] = {}
     items = []
     for model, family in models:
         place[family] = place.get(family, -1) + 1
         items.append(Item(model, model, colours[family], TINTS[min(place[family], len(TINTS) - 1)]))
-    column = {model: i for i, (model, _) in enumerate(rsa.models)}
-    cells = [(s, m) for s in rsa.streams for m, _ in models]
-    subjects = {(s, m): rsa.model_score[:, rsa.streams.index(s), column[m]] for s, m in cells}
+    subjects = _subject_values(rsa)
+    cells = list(subjects)
     estimates = {c: estimate_of(rsa.group.get(c), subjects[c]) for c in cells}
     marks = found(estimates)
     bars = Bars(
@@ -41,33 +47,7 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
         marks=marks,
         mark_label=f"q ≤ {FDR_LEVEL:g}",
     )
-    rows: list[tuple[Cell, ...]] = []
-    for stream, model in cells:
-        estimate = bars.estimates[stream, model]
-        lower, upper = rsa.ceilings.get(stream, (float("nan"), float("nan")))
-        family = dict(rsa.models)[model]
-        values = (float(v) for v in subjects[stream, model])
-        n = int(sum(v == v for v in subjects[stream, model]))
-        e = estimate
-        chances = (e.p, e.q, e.p_subjects, e.q_subjects)
-        rows.append((stream, model, family, e.mean, e.low, e.high, *chances, lower, upper, n, *values))
-    has_p = any(math.isfinite(e.p) for e in bars.estimates.values())
-    columns = (
-        Column("stream", "Stream"),
-        Column("system", "System"),
-        Column("family", "Family"),
-        Column("score", "Score (mean)"),
-        Column("low", "Low"),
-        Column("high", "High"),
-        Column("p", "p", 4, where="both" if has_p else "tsv"),
-        Column("q", "q", 4, where="both" if has_p else "tsv"),
-        Column("p_subjects", where="tsv"),
-        Column("q_subjects", where="tsv"),
-        Column("ceiling_lower", "Ceiling, lower"),
-        Column("ceiling_upper", "Ceiling, upper"),
-        Column("n_subjects", "Subjects"),
-        *(Column(f"subject_{name}", where="tsv") for name in rsa.subjects),
-    )
+    has_p = any(math.isfinite(e.p) for e in estimates.values())
     best = max(cells, key=lambda c: bars.estimates[c].mean if bars.estimates[c].mean == bars.estimates[c].mean else -9)
     alt = (
         f"Grouped bars of RDM similarity of {len(items)} systems in {len(rsa.streams)} streams. "
@@ -81,14 +61,72 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
         + ("; grey: noise ceiling, lower to upper" if rsa.ceilings else "")
         + (f". {_tell_tests(rsa, len(marks), len(cells))}" if has_p else "")
         + ". No unit."
-        + (f" {rsa.untested}" if rsa.untested else "")
+        + (f" {rsa.untested}" if rsa.untested else "" if has_p else " No p or q is known: nothing was tested.")
         + (" This is the study's protocol; see the audit for what it decides." if rsa.is_study else "")
     )
-    table = Table(key, "RDM similarity of each system in each stream", columns, tuple(rows))
+    table = _tabulate(rsa, estimates, key)
     figure = draw_grouped_bars(bars, legend_columns=4)
     return finish(
         figure, key, title="Representational similarity by stream and system", caption=caption, alt=alt, table=table
     )
+
+
+def _subject_values(rsa: RsaSet) -> dict[tuple[str, str], np.ndarray]:
+    """Return the subjects' scores by stream and system, in the order in which they are drawn."""
+    place = {model: i for i, (model, _) in enumerate(rsa.models)}
+    cells = [(stream, model) for stream in rsa.streams for model, _ in order_models(rsa.models)]
+    return {(s, m): rsa.model_score[:, rsa.streams.index(s), place[m]] for s, m in cells}
+
+
+def tabulate_similarity(rsa: RsaSet, *, key: str) -> Table:
+    """Return the numbers of the bars as a table of the page, with their tests."""
+    estimates = {cell: estimate_of(rsa.group.get(cell), values) for cell, values in _subject_values(rsa).items()}
+    table = _tabulate(rsa, estimates, key)
+    note = f"Score: {rsa.comparison or 'similarity'} (no unit), mean over subjects."
+    if rsa.group and rsa.interval:
+        note += f" [low, high]: {rsa.interval}."
+    if any(math.isfinite(e.p) for e in estimates.values()):
+        what = "stimuli" if rsa.is_of_stimuli else "runs"
+        note += (
+            f" p: of a mean above 0, subjects and {what} as random effects; p (subjects): flipping the signs of "
+            f"subjects, for these {what} alone; q: false discovery rates over all systems and streams."
+        )
+    return replace(
+        table, title="Similarity of each system, and its tests", note=note, folded=len(table.rows) > LONG_TABLE
+    )
+
+
+def _tabulate(rsa: RsaSet, estimates: Mapping[tuple[str, str], Estimate], key: str) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    subjects = _subject_values(rsa)
+    for (stream, model), e in estimates.items():
+        values = [float(v) for v in subjects[stream, model]]
+        rows.append(
+            (
+                stream, model, dict(rsa.models)[model], e.mean, format_interval(e.low, e.high), e.low, e.high, e.p, e.q,
+                e.p_subjects, e.q_subjects, *rsa.ceilings.get(stream, (math.nan, math.nan)),
+                sum(v == v for v in values), *values,
+            )
+        )  # fmt: skip
+    there = {name: any(getattr(e, name) == getattr(e, name) for e in estimates.values()) for name in CHANCES}
+    columns = (
+        Column("stream", "Stream"),
+        Column("system", "System"),
+        Column("family", "Family", where="tsv"),
+        Column("score", "Score (mean)"),
+        Column("interval", "[low, high]", where="page" if rsa.group else "none"),
+        Column("low", where="tsv"),
+        Column("high", where="tsv"),
+        *(
+            Column(name, name.replace("_subjects", " (subjects)"), where="both" if there[name] else "tsv")
+            for name in CHANCES
+        ),
+        Column("ceiling_lower", where="tsv"),  # of a stream, not of a system: the figure has them
+        Column("ceiling_upper", where="tsv"),
+        Column("n_subjects", "Subjects"),
+        *(Column(f"subject_{name}", where="tsv") for name in rsa.subjects),
+    )
+    return Table(key, "RDM similarity of each system in each stream", columns, tuple(rows))
 
 
 def _tell_layers(rsa: RsaSet) -> str:
