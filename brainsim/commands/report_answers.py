@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from brainsim.report.content import AccuracySet, ClaimsSet
@@ -21,9 +21,15 @@ def find_answers(index: Mapping[str, NodeInfo], datasets: Iterable[str]) -> list
     ]
 
 
-def is_of_results(index: Mapping[str, NodeInfo], info: NodeInfo, shown: Container[str]) -> bool:
-    """Return whether everything that an answer was made from, and that is still there, is among what is shown."""
-    return all(path in shown for path in info.attributes.get("sources", []) if path in index)
+def is_of_results(index: Mapping[str, NodeInfo], info: NodeInfo, shown: Iterable[str]) -> bool:
+    """Return whether every result that an answer was made from, and that is still there, has nodes among the shown."""
+    made_from = {_result_of(path) for path in info.attributes.get("sources", []) if path in index}
+    return made_from <= set(map(_result_of, shown))
+
+
+def _result_of(path: str) -> str:
+    """Return the result that a node of a subject, or of the group, belongs to: ``rsa/{name}/{dataset}``."""
+    return "/".join(path.split("/")[:3])
 
 
 def is_outdated(index: Mapping[str, NodeInfo], info: NodeInfo) -> bool:

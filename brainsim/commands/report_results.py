@@ -188,10 +188,10 @@ class ResultReader:
             for info in self._store.nodes(folder, complete=False):
                 if not info.complete:
                     self._warn("An unfinished result was left out.", info.path)
-        random = [s.name for s in systems if "random" in s.weights.lower()]
+        random = list(dict.fromkeys(s.name for s in systems if "random" in s.weights.lower()))
         if random:
             self._warn(
-                f"{len(random)} of {len(systems)} systems have random weights ({', '.join(random)}): "
+                f"{len(random)} of {len({s.name for s in systems})} systems have random weights ({', '.join(random)}): "
                 "what they explain says nothing about trained systems.",
                 "",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from brainsim.core.ordering import natural_order
 from brainsim.core.registry import unknown_name
 from brainsim.report.content import DatasetNote, RunQuality, SystemNote, Truth
 from brainsim.report.reduce import order_streams
-from brainsim.report.words import join_words
 from brainsim.store import NodeInfo, Store
 
 if TYPE_CHECKING:
@@ -116,6 +115,7 @@ def describe_dataset(index: Index, dataset: str) -> DatasetNote:
         space=str(a.get("space") or ""),
         streams={s: tuple(streams[s]) for s in order_streams(list(streams))},
         cleaning=cleaning,
+        rows="stimuli" if any(map(is_betas, bold)) else "TRs",
     )
 
 
@@ -131,41 +131,89 @@ def describe_systems(
         Systems named by the results; where there are none, every system with activations whose family is in `families`.
     families : sequence of str
     sources : sequence of NodeInfo
-        Results and what they were made from: where kernels or RSAs are among them, only activations that these were
-        made from count (a store may hold the same model with other weights or another protocol).
+        What was used. Of a model only activations count that kernels or RSA results among these were made from (a store
+        may hold it with other weights, or by another protocol); all, where none of its own is known to be.
+
+    Returns
+    -------
+    tuple of SystemNote
+        One for each protocol by which a model's activations were made.
     """
-    digests = {d for k in sources if k.type == "kernel" for layer in k.key.get("layers", []) for d in layer}
-    # An RSA has its features' digests in its own key; those of RDM files are not of activations, and find none.
-    features = [layer for r in sources if r.type == "rsa" for layer in r.key.get("features", [])]
-    digests |= {d for layer in features if isinstance(layer, list) for d in layer}
+    used = _find_used(sources)
+    still = _find_still(index, sources)
     nodes: dict[str, list[NodeInfo]] = {}
     for info in index.values():
-        if info.type == "activations" and (not digests or info.digest in digests):
+        if info.type == "activations":
             nodes.setdefault(str(info.attributes.get("model")), []).append(info)
+    nodes = {model: [i for i in infos if i.digest in used] or infos for model, infos in nodes.items()}
     wanted = list(models) or [
         m for m, infos in nodes.items() if not families or infos[0].attributes.get("family") in families
     ]
     notes = []
     for model in wanted:
-        infos = nodes.get(model, [])
-        a = infos[0].attributes if infos else {}
-        row = _find_row(model)
-        notes.append(
-            SystemNote(
-                name=model,
-                family=str(a.get("family") or (row.family if row else "")),
-                n_layers=len({i.attributes.get("layer") for i in infos}),
-                kind=str(row.kind) if row else "",
-                training_set=str(row.training_set or "") if row else "",
-                weights=_tell_weights(infos[0]) if infos else "",
-                protocol=join_words(dict.fromkeys(str(i.attributes.get("protocol") or "") for i in infos)),
-                clip_window=str(a.get("clip_window") or ""),
-                step_s=number(a.get("step_s")),
-                pool=str(a.get("pool") or ""),
-                citation=str(row.citation or "") if row else "",
-            )
-        )
+        made: dict[str, list[NodeInfo]] = {}
+        for info in nodes.get(model, []):
+            made.setdefault(str(info.attributes.get("protocol") or ""), []).append(info)
+        notes += [_describe_system(model, protocol, made[protocol], still) for protocol in sorted(made)] or [
+            _describe_system(model, "", [], still)
+        ]
     return tuple(notes)
+
+
+def _describe_system(model: str, protocol: str, infos: Sequence[NodeInfo], still: Collection[str]) -> SystemNote:
+    a: Mapping[str, Any] = infos[0].attributes if infos else {}
+    row = _find_row(model)
+    is_still = bool(infos) and all(str(info.attributes.get("stimulus")) in still for info in infos)
+    return SystemNote(
+        name=model,
+        family=str(a.get("family") or (row.family if row else "")),
+        n_layers=len({i.attributes.get("layer") for i in infos}),
+        kind=str(row.kind) if row else "",
+        training_set=str(row.training_set or "") if row else "",
+        weights=_tell_weights(infos[0]) if infos else "",
+        protocol=protocol,
+        # Single stimuli are rows of their own: they have no clips, whatever their rows' times are.
+        clip_window="" if is_still else str(a.get("clip_window") or ""),
+        step_s=math.nan if is_still else number(a.get("step_s")),
+        pool=str(a.get("pool") or ""),
+        citation=str(row.citation or "") if row else "",
+        of_stimuli=is_still,
+    )
+
+
+def _find_used(sources: Sequence[NodeInfo]) -> set[str]:
+    """Return the digests of the activations that kernels and RSA results were made from."""
+    found = {d for k in sources if k.type == "kernel" for layer in k.key.get("layers", []) for d in layer}
+    for info in sources:
+        if info.type == "rsa":  # a layer that came from a file has one digest, of its numbers
+            found |= {d for layer in info.key.get("features", []) if not isinstance(layer, str) for d in layer}
+    return found
+
+
+def _find_still(index: Index, sources: Sequence[NodeInfo]) -> set[str]:
+    """Return the stimuli that are sets of single ones, a row of features each: images, and what betas answer to."""
+    found = {
+        info.path.removeprefix("stimuli/")
+        for info in index.values()
+        if info.type == "stimulus" and info.attributes.get("kind") == "images"
+    }
+    found |= {str(info.attributes.get("stimulus")) for info in index.values() if is_betas(info)}
+    compared = {
+        path
+        for info in sources
+        if info.type == "rsa" and "n_stimuli" in info.attributes.get("options", {})
+        for path in info.attributes.get("sources", [])
+    }
+    return found | {
+        str(info.attributes.get("stimulus"))
+        for path in compared
+        if (info := index.get(path)) is not None and info.type == "activations"
+    }
+
+
+def is_betas(info: NodeInfo) -> bool:
+    """Return whether a run's rows are single stimuli, not TRs."""
+    return bool(info.type == "bold" and info.attributes.get("format") == "betas")
 
 
 def _find_row(model: str) -> ModelRow | None:

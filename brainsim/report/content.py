@@ -265,17 +265,21 @@ class RunQuality:
 
 @dataclass(frozen=True)
 class DatasetNote:
-    """What one dataset is and how it was cleaned."""
+    """What one dataset is and how it was cleaned; `rows` of its runs are "TRs", or "stimuli" (betas)."""
 
     name: str
     space: str = ""
     streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cleaning: Options = field(default_factory=dict)
+    rows: str = "TRs"
 
 
 @dataclass(frozen=True)
 class SystemNote:
-    """What one system is, and how its activations were made."""
+    """What one system is, and how its activations were made by one protocol.
+
+    `of_stimuli` says that rows of features are single stimuli, not clips of movies.
+    """
 
     name: str
     family: str
@@ -288,6 +292,7 @@ class SystemNote:
     step_s: float = float("nan")
     pool: str = ""
     citation: str = ""
+    of_stimuli: bool = False
 
 
 @dataclass(frozen=True)

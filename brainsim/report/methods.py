@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from brainsim.report.content import Content, DatasetNote, FitSet, Options, PartitionSet, RsaSet, RunQuality
+from brainsim.report.content import Content, FitSet, Options, PartitionSet
 from brainsim.report.methods_rsa import describe_accuracy, describe_audit, describe_claims, describe_similarity
+from brainsim.report.methods_sources import describe_sources
 from brainsim.report.references import REFERENCES, Reference, cite
 from brainsim.report.statistics import describe_statistics
-from brainsim.report.words import count, join_words, sentence
+from brainsim.report.words import count, sentence
 
 SOLVERS = {
     "loro": "one Cholesky factorisation per candidate, exact for every outer and inner fold (loro)",
@@ -19,7 +19,6 @@ SOLVERS = {
     "himalaya-hyper-gradient": "the hyper-gradient descent of himalaya, once per outer fold",
 }
 HRFS = {"spm": ("SPM's", "friston1998"), "glover": ("Glover's", "glover1999")}
-NO_SPACE = ("", "table", "array", "unknown")  # a table of targets lies nowhere
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,7 @@ class Methods:
 
 def write_methods(content: Content) -> Methods:
     """Return the methods section of a page."""
-    paragraphs = [
-        _describe_data(
-            d, [q for q in content.runs if q.dataset == d.name], [r for r in content.rsas if r.dataset == d.name]
-        )
-        for d in content.datasets
-    ]
-    if content.systems:
-        paragraphs.append(_describe_systems(content))
+    paragraphs = [Method(heading, text) for heading, text in describe_sources(content)]
     paragraphs += [_describe_fit(f) for f in content.fits]
     told = {tuple(describe_estimator(f.options, n_folds=f.n_folds)): f"encoding model {f.name}" for f in content.fits}
     used: list[str] = []
@@ -77,87 +69,6 @@ def write_methods(content: Content) -> Methods:
         if truth.description:
             paragraphs.append(Method(f"Planted truth of {truth.dataset}", sentence(truth.description)))
     return Methods(tuple(paragraphs), tuple(REFERENCES[k] for k in dict.fromkeys(used)))
-
-
-def _describe_data(dataset: DatasetNote, runs: Sequence[RunQuality], rsas: Sequence[RsaSet]) -> Method:
-    of_stimuli = [r for r in rsas if r.is_of_stimuli]
-    subjects = list(dict.fromkeys(q.subject for q in runs))
-    sentences = []
-    if of_stimuli:
-        sentences.append(_describe_stimuli(of_stimuli[0], runs, dataset))
-    elif runs:
-        per_subject = sorted({sum(q.subject == s for q in runs) for s in subjects})
-        n_trs = sorted({q.n_trs for q in runs})
-        tr = join_words(f"{t:g} s" for t in sorted({q.tr_s for q in runs}))
-        sentences.append(
-            f"{count(len(subjects), 'subject')}, {_span(per_subject)} {'run' if per_subject == [1] else 'runs'} each, "
-            f"{_span(n_trs)} TRs per run, TR {tr}; {_span(sorted({q.n_targets for q in runs}))} targets per subject"
-            + (f" in space {dataset.space}" if dataset.space not in NO_SPACE else "")
-        )
-    if dataset.streams:
-        groups = [f"{s} ({', '.join(r)})" if tuple(r) != (s,) else s for s, r in dataset.streams.items()]
-        sentences.append(f"Streams: {join_words(groups)}")
-    sentences += _describe_cleaning(dataset.cleaning)
-    return Method(f"Data: {dataset.name}", " ".join(map(sentence, sentences)))
-
-
-def _describe_stimuli(rsa: RsaSet, runs: Sequence[RunQuality], dataset: DatasetNote) -> str:
-    """Return the first sentence about responses to stimuli, or about RDMs of which nothing else is known."""
-    who = f"{count(len(rsa.subjects), 'subject')}, {rsa.options['n_stimuli']:,} stimuli"
-    if not runs:
-        return f"{who}: RDMs from files, of {join_words(rsa.streams)}"
-    where = f" in space {dataset.space}" if dataset.space not in NO_SPACE else ""
-    return f"{who}: one response per stimulus; {_span(sorted({q.n_targets for q in runs}))} targets per subject{where}"
-
-
-def _describe_cleaning(cleaning: Options) -> list[str]:
-    if not cleaning:
-        return []
-    steps = []
-    if cleaning.get("drop_volumes"):
-        steps.append(f"the first {cleaning['drop_volumes']} volumes of a run left out")
-    confounds = cleaning.get("confounds")
-    if confounds not in (None, "none", [], ()):
-        named = confounds if isinstance(confounds, str) else ", ".join(map(str, confounds))
-        steps.append(f"confounds regressed out ({named})")
-    if cleaning.get("high_pass_s"):
-        steps.append(f"drifts slower than {cleaning['high_pass_s']:g} s removed (cosines)")
-    standard = cleaning.get("standardize")
-    names = {"zscore": "z-scored", "psc": "turned into percent signal change", "none": "centred"}
-    steps.append(f"each target {names.get(str(standard), 'z-scored')} per run")
-    return ["Within each run: " + "; ".join(steps)]
-
-
-def _describe_systems(content: Content) -> Method:
-    systems = content.systems
-    families = list(dict.fromkeys(s.family for s in systems))
-    n_layers = sum(s.n_layers for s in systems)
-    of_family = [f"{f} ({', '.join(s.name for s in systems if s.family == f)})" for f in families]
-    sentences = [
-        f"{count(len(systems), 'system')} of {count(len(families), 'family', 'families')}, {count(n_layers, 'layer')}: "
-        f"{'; '.join(of_family)}"
-    ]
-    windows, steps = _distinct(s.clip_window for s in systems), _distinct(s.step_s for s in systems)
-    is_film = bool(content.fits or content.partitions or any(not r.is_of_stimuli for r in content.rsas))
-    if is_film and (windows or steps):
-        said = []
-        if steps:
-            said.append(f"one clip every {join_words(f'{s:g} s' for s in steps)}")
-        if windows:
-            meaning = {"trailing": "clip windows end at the clip's time (trailing)"}
-            said.append(join_words(meaning.get(w, f"clip windows are {w}") for w in windows))
-        sentences.append("; ".join(said).capitalize())
-    if protocols := _distinct(s.protocol for s in systems):
-        sentences.append(f"Protocol of extraction: {join_words(protocols)}")
-    pools = [p for p in _distinct(s.pool for s in systems) if p != "none"]
-    sentences.append(f"Activations were pooled: {join_words(pools)}" if pools else "Activations were not pooled")
-    random = [s.name for s in systems if "random" in s.weights.lower()]
-    if random:
-        which = "All systems have" if len(random) == len(systems) else f"{join_words(random)} have"
-        sentences.append(f"{which} seeded random weights: what they explain says nothing about trained systems")
-    if content.fits or content.partitions:
-        sentences.append("For encoding models activations were averaged into TRs by the end of each clip's window")
-    return Method("Systems and features", " ".join(map(sentence, sentences)))
 
 
 def describe_estimator(options: Options, *, n_folds: int = 0) -> list[str]:
@@ -332,11 +243,3 @@ def flatten_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[
         else:
             lines.append((prefix + name, "–" if value is None else str(value)))
     return lines
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return [v for v in dict.fromkeys(values) if v and not (isinstance(v, float) and math.isnan(v))]
-
-
-def _span(numbers: Sequence[int]) -> str:
-    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,}–{numbers[-1]:,}"

@@ -82,3 +82,12 @@ def test_answers_from_other_results_than_are_shown_are_left_out_and_that_is_told
     assert "made from other results than are shown here were left out" in text
     report(store=tmp_path / "s.zarr", out=tmp_path / "both", rsas=["other", "geometry"])
     assert "Image MAEs correspond little to any stream." in (tmp_path / "both" / "index.html").read_text()
+    # Of a result on the page, whose group is not told since a subject has come since.
+    group = next(info for info in store.nodes("rsa/geometry/") if info.path.endswith("/group"))
+    attributes = {**group.attributes, "sources": ["rsa/geometry/d/gone"]}
+    store.delete(group.path)
+    store.write(group.path, type=group.type, key=group.key, arrays={}, attributes=attributes)
+    report(store=tmp_path / "s.zarr", out=tmp_path / "stale", rsas=["geometry"])
+    text = (tmp_path / "stale" / "index.html").read_text()
+    assert "made from other subjects than there are now" in text
+    assert "Image MAEs correspond little to any stream." in text

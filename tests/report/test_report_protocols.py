@@ -101,7 +101,7 @@ def test_the_default_comes_first_and_the_page_says_whose_protocol_an_answer_is(s
     assert "averaged into TRs about their mean of the run, and convolved with SPM&#39;s canonical" in text
     assert "dated by the start of its window; features, not centred over time, were convolved" in text
     assert "Satterthwaite&#39;s degrees of freedom (Clark, 1973)" in text
-    assert "Protocol of extraction: study and default" in text
+    assert "Protocol of extraction: default and study" in text
     rows = rows_of(folder, "two-similarity")
     kept = {
         (row["stream"], row["model"]): row
@@ -110,6 +110,13 @@ def test_the_default_comes_first_and_the_page_says_whose_protocol_an_answer_is(s
     for row in rows:
         for name in ("p", "q", "p_subjects", "q_subjects"):
             assert float(row[name]) == pytest.approx(kept[row["stream"], row["system"]][name], rel=1e-4)
+
+
+def test_systems_have_a_row_for_each_protocol_of_the_page(folder: Path) -> None:
+    rows = rows_of(folder, "systems")
+    assert [(r["system"], r["protocol"]) for r in rows] == [(m, p) for m in MODELS for p in ("default", "study")]
+    text = (folder / "index.html").read_text()
+    assert f"{len(MODELS)} systems of {len(set(MODELS.values()))} families, 6 layers" in text
 
 
 def test_systems_of_an_analysis_are_those_that_it_was_made_from(store: Path, tmp_path: Path) -> None:
