@@ -37,7 +37,6 @@ def ensure_audit(
     tables : sequence of dict
         Attributes of their group nodes.
     """
-    from brainsim.commands.rsa_caveats import without_lone_p
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_movies import plan_movies, score_plan
 
@@ -59,7 +58,7 @@ def ensure_audit(
             if is_same:
                 result: Mapping[str, Any] = tables[0]
             else:
-                scored = group_tables(
+                result = group_tables(
                     score_plan(store, plan),
                     layers=describe_layers(plan.layers),
                     models=plan.models,
@@ -69,7 +68,6 @@ def ensure_audit(
                     compare=plan.settings.compare,
                     seed=request.seed,
                 )
-                result = without_lone_p(scored)
             steps.append({"quirk": name, "words": words, "differs": not is_same, "rows": list(result["rows"])})
             found.append(_conclusions(result))
             task.advance()

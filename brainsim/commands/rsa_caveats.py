@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 # Subjects that are named in a sentence.
 MAX_NAMED = 4
 
-# Tables of a group whose rows have p and q, each of them one family of tests.
-TESTED = ("rows", "comparisons")
-
 
 def ceiling_caveats(groups: Sequence[SubjectGroup]) -> list[str]:
     """Return why there is no noise ceiling, where there is none: it compares subjects who have the same rows.
@@ -54,35 +51,3 @@ def lone_caveats(tables: Mapping[str, Any]) -> list[str]:
         return []
     where = "" if len(lone) == len(counts) else f" in {', '.join(lone)}"
     return [f"One subject{where}: no interval over subjects, no noise ceiling, and no p where there is no interval."]
-
-
-def without_lone_p(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables whose rows have a p only where they have an interval, with the false discovery rates of the rest.
-
-    Over the runs or stimuli of one subject a chance can be counted, but it would speak of nobody else, and it would
-    stand where readers expect one over subjects.
-
-    Parameters
-    ----------
-    tables : mapping
-        Of a group node.
-    """
-    settled = dict(tables)
-    for name in TESTED:
-        rows = [dict(row) for row in tables.get(name, ())]
-        bare = [row for row in rows if row.get("low") is None and row.get("p") is not None]
-        for row in bare:
-            row["p"] = None
-        if bare:
-            settled[name] = _with_q(rows)
-    return settled
-
-
-def _with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    import numpy as np
-
-    from brainsim.stats.fdr import false_discovery_rates
-
-    p = np.array([np.nan if row["p"] is None else row["p"] for row in rows])
-    q = false_discovery_rates(p)
-    return [{**row, "q": float(value) if np.isfinite(value) else None} for row, value in zip(rows, q, strict=True)]

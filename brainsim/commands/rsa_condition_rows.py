@@ -173,9 +173,9 @@ def _row(
     by_subject = folds.mean(axis=1)
     p = crossed_p(folds, cross_validated=True) if combined else float("nan")
     flips = float(sign_flip_p(by_subject)) if len(by_subject) > 1 else float("nan")
-    row = {
-        **crossed_row(folds, cross_validated=combined),
-        "p": p if np.isfinite(p) else None,
+    row = crossed_row(folds, cross_validated=combined)
+    row |= {
+        "p": p if np.isfinite(p) and row["low"] is not None else None,
         "p_subjects": flips if np.isfinite(flips) else None,
     }
     return row if errors is None or row["mean"] is None else row | _drawn(row["mean"], errors, len(folds), options)

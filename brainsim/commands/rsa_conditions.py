@@ -210,7 +210,7 @@ def _score_and_write(
     settings: RsaSettings,
     subjects: Sequence[str],
 ) -> Mapping[str, Any]:
-    from brainsim.commands.rsa_caveats import lone_caveats, without_lone_p
+    from brainsim.commands.rsa_caveats import lone_caveats
     from brainsim.commands.rsa_condition_scores import score_conditions
     from brainsim.commands.rsa_pictures import stimulus_pictures, write_pictures
 
@@ -254,7 +254,7 @@ def _score_and_write(
         arrays={},
         attributes={
             **told,
-            **without_lone_p(scores.tables),
+            **scores.tables,
             "subjects": list(subjects),
             "dataset": request.dataset,
             "sources": sources,

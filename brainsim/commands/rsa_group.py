@@ -158,6 +158,8 @@ def family_tables(
 ) -> dict[str, Any]:
     """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition.
 
+    Unique parts, and families alone, have p and q over families and streams (`score_rows`).
+
     Parameters
     ----------
     scores_of : mapping of str to ndarray, (n_subsets, n_subjects, n_folds)
@@ -168,6 +170,7 @@ def family_tables(
         Which subsets.
     """
     from brainsim.stats.intervals import crossed_row
+    from brainsim.stats.significance import score_rows, with_q
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
     fitted_row = partial(crossed_row, cross_validated=True)
@@ -177,14 +180,19 @@ def family_tables(
     for stream, scores in scores_of.items():
         joint.append({"stream": stream, **fitted_row(scores[-1])})
         if plan.has_unique:
-            for family, values in zip(names, unique_parts(scores, plan), strict=True):
-                unique.append({"stream": stream, "family": family, "quantity": "unique", **fitted_row(values)})
+            tested = score_rows(unique_parts(scores, plan), cross_validated=[True] * len(names))
+            unique += [
+                {"stream": stream, "family": family, "quantity": "unique", **row}
+                for family, row in zip(names, tested, strict=True)
+            ]
             parts = commonality_parts(scores, plan)
             for members, values in zip(subset_names(names, plan.part_masks), parts, strict=True):
                 shared.append({"stream": stream, "families": members, **fitted_row(values)})
         for at, mask in enumerate(plan.masks):
             if mask.bit_count() == 1 and len(names) > 1:
                 family = names[mask.bit_length() - 1]
-                row = {"stream": stream, "family": family, "quantity": "alone"}
-                unique.append({**row, **fitted_row(scores[at])})
+                (row,) = score_rows(scores[at][None], cross_validated=[True])
+                unique.append({"stream": stream, "family": family, "quantity": "alone", **row})
+    for quantity in ("unique", "alone"):  # one family of tests each: all families in all streams
+        with_q([row for row in unique if row["quantity"] == quantity])
     return {"families": {f: list(m) for f, m in families.items()}, "unique": unique, "parts": shared, "joint": joint}

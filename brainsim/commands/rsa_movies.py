@@ -159,7 +159,7 @@ def score_plan(store: Store, plan: MovieRsa, *, pictures: list[Pictures] | None 
 def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]:
     """Make a plan's nodes where they are not there; return the group's attributes, nodes written and nodes found."""
     from brainsim.commands import rsa_pictures
-    from brainsim.commands.rsa_caveats import ceiling_caveats, lone_caveats, without_lone_p
+    from brainsim.commands.rsa_caveats import ceiling_caveats, lone_caveats
     from brainsim.commands.rsa_group import group_tables
     from brainsim.commands.rsa_rdms import drift_caveats, study_caveats
     from brainsim.rsa.compare import why_untested
@@ -214,7 +214,7 @@ def ensure_plan(store: Store, plan: MovieRsa) -> tuple[dict[str, Any], int, int]
         key=key,
         arrays={},
         attributes={
-            **without_lone_p(tables),
+            **tables,
             "subjects": [s.name for s in everyone],
             "dataset": plan.request.dataset,
             "protocol": plan.protocol,

@@ -105,9 +105,11 @@ def _row(values: np.ndarray, alternative: Alternative, seed: int, cross_validate
     by_subject = known.mean(axis=1) if len(known) > 1 else None
     flips = None if by_subject is None else float(sign_flip_p(by_subject, alternative=alternative, seed=seed))
     p = crossed_p(values, alternative=alternative, cross_validated=cross_validated)
+    row = crossed_row(values, cross_validated=cross_validated)
     return {
-        **crossed_row(values, cross_validated=cross_validated),
-        "p": p if np.isfinite(p) else None,
+        **row,
+        # Over the runs of one subject a chance can be counted, but it would speak of nobody else.
+        "p": p if np.isfinite(p) and row["low"] is not None else None,
         "p_subjects": flips,
     }
 

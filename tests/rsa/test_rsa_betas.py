@@ -86,6 +86,7 @@ def lost_without(store: Path, family: str) -> float:
 def test_planted_unique_variance_of_rdms_is_recovered_from_betas(store: Path) -> None:
     summary = rsa("parts", dataset="nsd", store=store, distance="sqeuclidean", compare="pearson", subsets="all")
     assert len(summary.unique) == 3
+    assert {row["family"]: row["q"] < 0.05 for row in summary.unique} == {"static": True, "flow": True, "other": False}
     for row in summary.unique:
         assert row["mean"] == pytest.approx(lost_without(store, row["family"]), abs=0.02)  # in these 120 stimuli
         shown = N_SHOWN[row["family"]]
