@@ -144,10 +144,10 @@ def describe_random_effects(runs: str = "runs") -> tuple[list[str], list[str]]:
         What varies at random beside subjects.
     """
     sentences = [
-        f"p: mean over its standard error with subjects and {runs} as random effects, from the mean squares of "
-        f"subjects, of {runs} and of the rest, by Student's t with Satterthwaite's degrees of freedom "
-        f"{cite('clark1973')}",
-        f"p over subjects (in the tables): how often flipping the signs of subjects gives a mean as large "
+        f"For means over subjects, p is by Student's t of the mean over its standard error, with subjects and {runs} "
+        f"as random effects: from the mean squares of subjects, of {runs} and of the rest, with Satterthwaite's "
+        f"degrees of freedom {cite('clark1973')}",
+        f"p over subjects (in the tables) is how often flipping the signs of subjects gives a mean as large "
         f"{cite('winkler2014')}; it speaks of these very {runs}",
     ]
     return sentences, ["clark1973", "winkler2014"]
