@@ -140,19 +140,27 @@ def test_combined_layers_are_scored_among_stimuli_that_were_held_out(tmp_path: P
 
 
 def test_one_subject_has_a_p_only_beside_an_interval(tmp_path: Path) -> None:
-    """Combined layers are scored in parts of the stimuli, a single layer by a bootstrap of stimuli."""
+    """A bootstrap of stimuli speaks of other stimuli for this subject; held-out parts alone would speak of nobody."""
     layers, brains = planted(0)
     np.save(tmp_path / "layers.npy", to_square(layers))
     np.save(tmp_path / "one.npy", to_square(layers[1]))
     np.save(tmp_path / "brain.npy", to_square(np.abs(brains[0])))
     files = {"net": (str(tmp_path / "layers.npy"),), "one": (str(tmp_path / "one.npy"),)}
-    summary = rsa("alone", dataset="x", store=tmp_path / "s.zarr", rdms={"IT": (str(tmp_path / "brain.npy"),)},
-                  model_rdms=files, compare="pearson", n_bootstraps=50)  # fmt: skip
-    rows = {row["model"]: row for row in summary.rows}
-    assert [rows["net"][name] for name in ("low", "p", "q")] == [None] * 3
-    assert all(rows["one"][name] is not None for name in ("low", "high", "p", "q"))
-    assert rows["one"]["q"] == pytest.approx(rows["one"]["p"])  # the only one that is tested
-    assert any(warning.startswith("One subject: ") for warning in summary.warnings)
+    words: dict[str, Any] = {"dataset": "x", "store": tmp_path / "s.zarr", "compare": "pearson", "model_rdms": files}
+    words["rdms"] = {"IT": (str(tmp_path / "brain.npy"),)}
+    drawn = rsa("drawn", **words, n_bootstraps=50)
+    for row in drawn.rows:
+        assert all(row[name] is not None for name in ("low", "high", "p", "q"))
+        assert row["p_subjects"] is None
+    assert {row["model"]: row["scored_on"] for row in drawn.rows} == {
+        "net": "pairs of held-out stimuli", "one": "all pairs",
+    }  # fmt: skip
+    (compared,) = Store(tmp_path / "s.zarr").info("rsa/drawn/x/group").attributes["comparisons"]
+    assert compared["low"] < compared["mean"] < compared["high"]
+    assert compared["p"] is not None
+    for row in rsa("not-drawn", **words, n_bootstraps=0).rows:
+        assert [row[name] for name in ("low", "p", "q")] == [None] * 3
+    assert any(warning.startswith("One subject: ") for warning in drawn.warnings)
 
 
 def test_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
