@@ -109,7 +109,7 @@ def test_planted_unique_variance_of_rdms_is_recovered_from_betas(store: Path) ->
 def test_what_systems_lose_without_a_family_answers_claims(store: Path) -> None:
     from brainsim.commands.score_sources import find_scores
 
-    rsa("joint", dataset="nsd", store=store, distance="sqeuclidean")
+    rsa("joint", dataset="nsd", store=store, distance="sqeuclidean", n_bootstraps=20)
     scores = find_scores(Store(store), "nsd", rsas=["joint"], as_rows=False)[0]
     everyone = frozenset(N_SHOWN)
     gain = scores.sets[everyone] - scores.sets[everyone - {"flow"}]
@@ -118,7 +118,7 @@ def test_what_systems_lose_without_a_family_answers_claims(store: Path) -> None:
 
 
 def test_layers_are_compared_stimulus_by_stimulus(store: Path) -> None:
-    rsa("layers", dataset="nsd", store=store, models=("static",))
+    rsa("layers", dataset="nsd", store=store, models=("static",), n_bootstraps=20)
     opened = Store(store)
     node = opened.info("rsa/layers/nsd/sub-02")
     run = next(n.path for n in opened.nodes("bold/nsd/sub-02", type="bold"))
@@ -133,7 +133,9 @@ def test_layers_are_compared_stimulus_by_stimulus(store: Path) -> None:
 
 def test_repeats_give_crossnobis_distances(tmp_path: Path) -> None:
     store = write_betas(tmp_path, n_repeats=3, noise=1.5, repeats="keep")
-    summary = rsa("cross", dataset="nsd", store=store, distance="crossnobis", models=("static", "other"))
+    summary = rsa(
+        "cross", dataset="nsd", store=store, distance="crossnobis", models=("static", "other"), n_bootstraps=20
+    )
     rows = {row["model"]: row for row in summary.rows}
     assert rows["static"]["mean"] > 0.2 > abs(rows["other"]["mean"]) + 0.1
     opened = Store(store)
