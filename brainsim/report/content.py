@@ -177,6 +177,11 @@ class PartitionSet:
         """What is divided into parts, in words."""
         return "the variance of responses" if self.of == "responses" else "the variance of the brain's RDMs"
 
+    @property
+    def random(self) -> str:
+        """What varies at random in tests of families."""
+        return "subjects and " + ("held-out parts of the stimuli" if "n_stimuli" in self.options else "runs")
+
 
 @dataclass(frozen=True)
 class ClaimsSet:

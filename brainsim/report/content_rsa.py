@@ -5,6 +5,7 @@ As in `content`: subjects first, then streams, then what is compared; NaN means 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -146,6 +147,26 @@ class RsaSet:
     def is_of_stimuli(self) -> bool:
         """Whether conditions are stimuli, not TRs."""
         return "n_stimuli" in self.options
+
+    @property
+    def is_bootstrapped(self) -> bool:
+        """Whether intervals and p of systems are from draws of stimuli."""
+        return self.is_of_stimuli and "bootstrap" in self.interval
+
+    @property
+    def n_layers(self) -> Mapping[str, int]:
+        """How many layers each system has; empty where that is not known."""
+        return Counter(layer.model for layer in self.layers)
+
+    @property
+    def random(self) -> str:
+        """What varies at random in tests of systems."""
+        if not self.is_of_stimuli:
+            return "subjects and runs"
+        if self.is_bootstrapped:
+            return "subjects and stimuli"
+        alone = bool(self.n_layers) and max(self.n_layers.values()) == 1  # nothing is held out for one layer
+        return "subjects" if alone else "subjects and held-out parts of the stimuli"
 
 
 @dataclass(frozen=True)

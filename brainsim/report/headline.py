@@ -185,10 +185,17 @@ def _tell_rsa(rsa: RsaSet) -> str:
         told = f"{top} in {stream} ({format_cell(scores[top])}"
         if len(scores) > 1 and any(row.get("q") is not None for row in rsa.comparisons):
             others = len(scores) - 1
-            told += f"; {'all' if not alike else f'{others - len(alike)} of'} {others} others are significantly below"
+            told += f"; {_tell_below(others - len(alike), others)}"
         best.append(f"{told})")
     if not best:
         return ""
     is_tested = any(row.get("q") is not None for row in rsa.comparisons)
     doubt = "" if is_tested or len(rsa.models) < 2 else "; whether systems differ was not tested"
     return f"the system with the largest score is {join_words(best)}{doubt}"
+
+
+def _tell_below(n: int, n_others: int) -> str:
+    """Return how many of the other systems are significantly below the largest score."""
+    if n_others == 1:
+        return f"the other is {'' if n else 'not '}significantly below"
+    return f"{f'all {n}' if n == n_others else f'{n} of {n_others}'} others are significantly below"

@@ -25,6 +25,11 @@ SAMPLINGS = {
     "window-start": "Each clip was dated by the start of its window; features, not centred over time, were convolved "
     f"with SPM's canonical haemodynamic response {cite('friston1998')} and sampled in the middle of TRs",
 }
+PAIRS = {
+    "within-run": "Only TRs of one run made pairs",
+    "between-run": "Only TRs of different runs made pairs",
+    "all": "TRs of one run and of different runs made pairs",
+}
 CORRECTIONS = {
     "holm": ("Holm", "holm1979"),
     "bh": ("Benjamini and Hochberg", "benjamini1995"),
@@ -57,6 +62,8 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
     if not is_stimuli and options.get("sampling"):
         sentences.append(SAMPLINGS.get(str(options["sampling"]), f"Features were sampled by {options['sampling']}"))
         used.append("friston1998")
+    if not is_stimuli and (which := PAIRS.get(str(options.get("pairs")))):
+        sentences.append(which)
     if isinstance(trim, int | float) and trim > 0:
         sentences.append(f"{trim:g} s were cut from both edges of every run, which neighbouring runs may share")
     if isinstance(lag, int | float) and lag > 0:
@@ -66,10 +73,7 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
             "From every pair of TRs the mean of all pairs of its run and lag was taken away: unrelated slow series are "
             "alike in it"
         )
-    fitted = "four fifths of the stimuli, in turn" if is_stimuli else f"other {options.get('cv', 'runs')}"
-    method = "ridge regression" if options.get("combine") == "ridge" else "non-negative least squares"
-    how = " one by one, and averaged" if options.get("weights") == "averaged" else ""
-    sentences.append(f"Layers of a system were combined by {method}, fitted on the {fitted}{how}")
+    sentences += _describe_layers(rsa)
     if rsa.best_score is not None:
         sentences.append("A system's best layer was chosen on other runs than it was scored on")
     if rsa.unique is not None:
@@ -107,50 +111,96 @@ def _sentences_of(rsa: RsaSet) -> tuple[list[str], list[str]]:
     return sentences, used
 
 
+def _describe_layers(rsa: RsaSet) -> list[str]:
+    """Return how layers make a system's score."""
+    options, counts = rsa.options, set(rsa.n_layers.values())
+    fitted = "four fifths of the stimuli, in turn" if rsa.is_of_stimuli else f"other {options.get('cv', 'runs')}"
+    method = "ridge regression" if options.get("combine") == "ridge" else "non-negative least squares"
+    how = " one by one, and averaged" if options.get("weights") == "averaged" else ""
+    combined = f"Layers of a system were combined by {method}, fitted on the {fitted}{how}"
+    if not rsa.is_of_stimuli:
+        return [combined]
+    alone = "Systems of one layer were compared over all pairs of stimuli"
+    return ([] if counts == {1} else [combined]) + ([alone] if 1 in counts else [])
+
+
 def _describe_tests(rsa: RsaSet) -> tuple[list[str], list[str]]:
     """Return how p and q of systems and of their differences were made."""
-    sentences, used = [], []
-    is_tested = any(math.isfinite(e.p) or math.isfinite(e.p_subjects) for e in rsa.group.values())
-    if not (is_tested or rsa.comparisons):
-        return [rsa.untested] * bool(rsa.untested), []
-    if rsa.is_of_stimuli and "bootstrap" in rsa.interval:
-        sentences.append(
-            f"p: mean over its standard error, from draws of stimuli and subjects {cite('schuett2023')}, by Student's t"
-        )
-        used.append("schuett2023")
-    else:
-        told, used = describe_random_effects("held-out parts of the stimuli" if rsa.is_of_stimuli else "runs")
-        sentences += told
-        sentences.append(
-            "Scores of combined layers in different runs share what was learned; their error is larger by that "
-            f"{cite('nadeau2003')}"
-        )
-        used.append("nadeau2003")
+    why = [rsa.untested] * bool(rsa.untested)
+    is_tested = any(math.isfinite(e.p) for e in rsa.group.values())
+    is_flipped = any(math.isfinite(e.p_subjects) for e in rsa.group.values())
+    is_compared = any(row.get("q") is not None for row in rsa.comparisons)
+    if not (is_tested or is_flipped or is_compared):
+        return why, []
+    sentences: list[str] = []
+    used: list[str] = []
+    if is_tested or is_compared:
+        sentences, used = _describe_p(rsa)
+    if is_flipped or any(row.get("p_subjects") is not None for row in rsa.comparisons):
+        told, keys = describe_flips("stimuli" if rsa.is_of_stimuli else "runs")
+        sentences, used = [*sentences, told], [*used, *keys]
     q = f"q: false discovery rate {cite('benjamini1995')}"
     used.append("benjamini1995")
-    if is_tested:
+    if is_tested or is_flipped:
         sentences.append(f"{q} over all systems and streams, of one-sided tests against zero")
-    if rsa.comparisons:
+    if is_compared:
         sentences.append(f"Every two systems were compared, two-sided; {q} over all pairs of systems and streams")
-    return [*sentences, *[rsa.untested] * bool(rsa.untested)], used
+    return [*sentences, *why, *_describe_tests_of_parts(rsa)], used
 
 
-def describe_random_effects(runs: str = "runs") -> tuple[list[str], list[str]]:
-    """Return how p over subjects and runs, and p over subjects, are made, with the keys of references.
+def _describe_p(rsa: RsaSet) -> tuple[list[str], list[str]]:
+    """Return how p of systems was made, with what varies at random beside subjects."""
+    if rsa.is_bootstrapped:
+        drawn = f"p: mean over its standard error, from draws of stimuli and subjects {cite('schuett2023')}"
+        return [f"{drawn}, by Student's t"], ["schuett2023"]
+    if rsa.random == "subjects":
+        return ["p is by Student's t of the mean over subjects"], []
+    told, used = describe_random_effects("held-out parts of the stimuli" if rsa.is_of_stimuli else "runs")
+    if max(rsa.n_layers.values(), default=2) == 1:
+        return [told], used
+    where = "parts" if rsa.is_of_stimuli else "runs"
+    shared = f"Scores of combined layers in different {where} share what was learned; their error is larger by that"
+    return [told, f"{shared} {cite('nadeau2003')}"], [*used, "nadeau2003"]
+
+
+def _describe_tests_of_parts(rsa: RsaSet) -> list[str]:
+    """Return how parts of families were tested, which are never scored on all stimuli."""
+    if not any(math.isfinite(e.p) for e in rsa.group_families.values()):
+        return []
+    units = "held-out parts of the stimuli" if rsa.is_of_stimuli else "runs"
+    return [
+        f"Parts of families were tested one-sided, with subjects and {units} as random effects; q is over all families "
+        "and streams"
+    ]
+
+
+def describe_random_effects(units: str = "runs") -> tuple[str, list[str]]:
+    """Return how p over subjects and what varies at random beside them is made, with the keys of references.
 
     Parameters
     ----------
-    runs : str
+    units : str
         What varies at random beside subjects.
     """
-    sentences = [
-        f"For means over subjects, p is by Student's t of the mean over its standard error, with subjects and {runs} "
-        f"as random effects: from the mean squares of subjects, of {runs} and of the rest, with Satterthwaite's "
-        f"degrees of freedom {cite('clark1973')}",
+    return (
+        f"For means over subjects, p is by Student's t of the mean over its standard error, with subjects and {units} "
+        f"as random effects: from the mean squares of subjects, of {units} and of the rest, with Satterthwaite's "
+        f"degrees of freedom {cite('clark1973')}"
+    ), ["clark1973"]
+
+
+def describe_flips(units: str = "runs") -> tuple[str, list[str]]:
+    """Return how p over subjects alone is made, with the keys of references.
+
+    Parameters
+    ----------
+    units : str
+        What it takes as it is.
+    """
+    return (
         f"p over subjects (in the tables) is how often flipping the signs of subjects gives a mean as large "
-        f"{cite('winkler2014')}; it speaks of these very {runs}",
-    ]
-    return sentences, ["clark1973", "winkler2014"]
+        f"{cite('winkler2014')}; it speaks of these very {units}"
+    ), ["winkler2014"]
 
 
 def describe_audit(audit: AuditSet) -> Told:

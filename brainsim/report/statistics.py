@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from brainsim.report.content import FitSet, Options, PartitionSet
-from brainsim.report.methods_rsa import describe_random_effects
+from brainsim.report.methods_rsa import describe_flips, describe_random_effects
 from brainsim.report.references import cite
 from brainsim.report.words import join_words, sentence
 
@@ -45,12 +45,14 @@ def _statistics_of(result: FitSet | PartitionSet) -> tuple[list[str], list[str]]
         used += ["phipson2010", "benjamini1995"] + ["freedman1983", "winkler2014"] * is_partition
     if isinstance(result, PartitionSet) and any(math.isfinite(e.p) for e in result.group.values()):
         told, keys = describe_random_effects()
+        flips, more = describe_flips()
         sentences += [
-            *told,
+            told,
+            flips,
             f"q: false discovery rate {cite('benjamini1995')} over all families and streams, of one-sided tests "
             "against zero; of two-sided differences between families over all pairs and streams",
         ]
-        used += [*keys, "benjamini1995"]
+        used += [*keys, *more, "benjamini1995"]
     if any(row.estimate.has_interval for row in result.regions):
         sentences.append(
             f"Intervals of ROIs are percentile bootstraps over test folds {cite('efron1979')}: a subject's test folds "

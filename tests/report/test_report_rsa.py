@@ -17,9 +17,11 @@ from rsa_fakes import MODELS, fake_audit, fake_geometry, fake_whole_rsa
 from brainsim.report.content import ClaimsSet, Content
 from brainsim.report.figures.canvas import drawing_style
 from brainsim.report.figures.claims_forest import draw_tests
+from brainsim.report.figures.crossing import draw_comparisons, draw_pairs
 from brainsim.report.figures.mds import scale_to_plane, to_distances
 from brainsim.report.figures.rdms import to_percentiles
 from brainsim.report.figures.venn import _distance, _lens, draw_venn
+from brainsim.report.headline import write_summary
 from brainsim.report.page import write_page
 from brainsim.report.rdm_parts import as_partition
 
@@ -199,6 +201,40 @@ def test_the_summary_says_whom_the_best_cannot_be_told_from(tmp_path: Path) -> N
     )
 
 
+def test_of_two_systems_the_summary_speaks_of_the_other() -> None:
+    models, group = RSA.models[:2], {cell: e for cell, e in RSA.group.items() if cell[1] in dict(RSA.models[:2])}
+    rows = tuple(r for r in RSA.comparisons if {r["a"], r["b"]} == {m for m, _ in models})
+    for q, words in ((0.01, "the other is significantly below"), (0.4, "the other is not significantly below")):
+        two = replace(RSA, models=models, group=group, comparisons=tuple({**r, "q": q} for r in rows))
+        (told,) = write_summary(Content(rsas=(two,)))
+        assert told.count(words) == len(STREAMS)
+        assert "1 others" not in told
+
+
+def test_pairs_of_another_protocol_say_what_the_diagonal_is() -> None:
+    with drawing_style():
+        assert "diagonal: one system, by spearman. Mean" in draw_pairs(RSA, key="p").caption
+        assert "diagonal: one system. Mean" in draw_pairs(replace(RSA, comparison="pearson"), key="p").caption
+
+
+def test_differences_that_were_not_tested_are_not_counted() -> None:
+    untested = tuple({**row, "p": None, "q": None} for row in RSA.comparisons)
+    with drawing_style():
+        drawing = draw_comparisons(replace(RSA, comparisons=untested), key="c")
+    assert drawing is not None
+    assert drawing.caption.endswith("Differences were not tested.")
+
+
+def test_families_that_were_tested_say_so_where_none_is_significant(tmp_path: Path) -> None:
+    tested = {cell: replace(e, p=0.3, q=0.4) for cell, e in RSA.group_families.items()}
+    options = {**RSA.options, "pairs": "within-run"}
+    write_page(Content(rsas=(replace(RSA, group_families=tested, options=options),)), tmp_path)
+    text = " ".join((tmp_path / "index.html").read_text().replace("\u00a0", " ").split())
+    assert "over 20 families and streams, one-sided, subjects and runs as random effects (0 are)" in text
+    assert "Parts of families were tested one-sided, with subjects and runs as random effects" in text
+    assert "Only TRs of one run made pairs." in text
+
+
 def test_scores_that_are_not_tested_say_why(tmp_path: Path) -> None:
     why = "Unrelated RDMs have a cosine above 0."
     group = {cell: replace(e, p=math.nan, q=math.nan) for cell, e in RSA.group.items()}
@@ -214,11 +250,14 @@ def test_a_stimulus_set_is_told_as_one(tmp_path: Path) -> None:
     options = {**{k: v for k, v in RSA.options.items() if k not in ("min_lag_s", "sampling")}, "n_stimuli": 92}
     interval = "95 % interval of the mean, subjects and stimuli as random effects (bootstrap of stimuli)"
     of_parts = "95 % interval of the mean, subjects and held-out parts of the stimuli as random effects"
-    rsa = replace(RSA, dataset="objects", options=options, interval=interval, interval_of_parts=of_parts)
+    group = {cell: replace(e, p_subjects=0.06, q_subjects=0.1) for cell, e in RSA.group.items()}
+    rsa = replace(RSA, dataset="objects", group=group, options=options, interval=interval, interval_of_parts=of_parts)
     write_page(Content(rsas=(rsa,), datasets=(DatasetNote("objects"),)), tmp_path)
     text = " ".join((tmp_path / "index.html").read_text().replace("\u00a0", " ").split())
     assert "4 subjects, 92 stimuli: RDMs from files, of early, ventral, lateral and dorsal." in text
     assert "dissimilarity of the 92 stimuli by correlation distance" in text
     assert "draws of stimuli and subjects (Schütt et al., 2023)" in text
     assert of_parts in text
+    assert "Subjects and stimuli are random effects." in text
+    assert "it speaks of these very stimuli" in text
     assert "haemodynamic" not in text

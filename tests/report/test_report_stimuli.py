@@ -17,12 +17,14 @@ from brainsim.store import Store
 N = 24
 
 
-def write_features(store: Path, stimulus: str) -> None:
-    """Write two models of stored images, dated as extract dates them."""
+def write_features(
+    store: Path, stimulus: str, *, models: tuple[tuple[str, int], ...] = (("cnn", 2), ("pixels", 1))
+) -> None:
+    """Write models of stored images, with so many layers, dated as extract dates them."""
     rng = np.random.default_rng(0)
     opened = Store(store, mode="a")
     begin = np.arange(N, dtype=float)
-    for model, n_layers in (("cnn", 2), ("pixels", 1)):
+    for model, n_layers in models:
         for layer in range(n_layers):
             opened.write(
                 f"activations/{model}@00000000/layer{layer}/{stimulus}",
@@ -77,6 +79,27 @@ def test_similarities_that_see_zero_say_why_they_have_no_chance(tmp_path: Path) 
     caption = text[text.index('<figure id="cos-similarity">') : text.index("</figcaption>")]
     assert "Unrelated RDMs have a cosine above 0" in caption
     assert "Stars" not in caption
+
+
+def test_systems_of_one_layer_without_draws_have_chances_over_subjects_alone(tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    write_features(store, "objects", models=(("pixels", 1), ("edges", 1)))
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "evc.npy", np.stack([to_square(rng.random(N * (N - 1) // 2)) for _ in range(3)]))
+    files = {"EVC": (str(tmp_path / "evc.npy"),)}
+    rsa("one", dataset="x", store=store, rdms=files, conditions=("objects",), n_bootstraps=0)
+    text = " ".join(page_of(store, tmp_path / "page").split())
+    with (tmp_path / "page" / "tables" / "one-similarity.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert all(row["p"] == "n/a" and float(row["p_subjects"]) > 0 and float(row["q_subjects"]) > 0 for row in rows)
+    assert "Chances of these stimuli alone, over subjects, are in the table; of others none is known." in text
+    assert "nothing was tested" not in text
+    assert "all pairs of stimuli (systems have one layer each)" in text
+    assert "Systems of one layer were compared over all pairs of stimuli." in text
+    assert "it speaks of these very stimuli" in text
+    assert "over 1 pair of systems and streams; 0 are. Subjects are random effects." in text
+    for wrong in ("Layers of a system were combined", "Satterthwaite", "Stars"):
+        assert wrong not in text[: text.index('id="references"')], wrong
 
 
 def test_betas_are_stimuli_and_no_trs(tmp_path: Path) -> None:

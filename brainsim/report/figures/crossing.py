@@ -44,7 +44,7 @@ def draw_pairs(rsa: RsaSet, *, key: str) -> Drawing:
     all_layers = ", ".join(f"{s} {format_cell(together[s].mean)}" for s in rsa.streams if s in together)
     caption = (
         "Pearson's r (no unit) between a held-out run's RDM and what the layers of two systems together predict of it; "
-        f"diagonal: one system. Mean over n = {count(len(rsa.subjects), 'subject')} and all runs"
+        f"diagonal: one system{_of_another(rsa)}. Mean over n = {count(len(rsa.subjects), 'subject')} and all runs"
         + (f". All layers of all systems: {all_layers}" if together else "")
         + ". Intervals are in the TSV."
     )
@@ -57,6 +57,11 @@ def draw_pairs(rsa: RsaSet, *, key: str) -> Drawing:
         figure, key, title="Two systems together", caption=caption, alt=alt,
         table=Table(key, "Scores of every two systems together", _columns("system", "and_system"), tuple(rows)),
     )  # fmt: skip
+
+
+def _of_another(rsa: RsaSet) -> str:
+    """Return by which comparison single systems are scored, where it is another than that of pairs."""
+    return f", by {rsa.comparison}" if rsa.comparison not in ("", "pearson") else ""
 
 
 def draw_residuals(rsa: RsaSet, *, key: str) -> Drawing:
@@ -100,7 +105,7 @@ def draw_comparisons(rsa: RsaSet, *, key: str) -> Drawing | None:
         n_subjects=len(rsa.subjects),
         one="system",
         score=f"Score ({rsa.comparison or 'similarity'}, no unit)",
-        random=f"Subjects and {'stimuli' if rsa.is_of_stimuli else 'runs'} are random effects.",
+        random=rsa.random,
         title="Which system is more like the brain: paired comparisons",
         key=key,
     )
@@ -118,7 +123,7 @@ def draw_family_comparisons(partition: PartitionSet, *, key: str) -> Drawing | N
         n_subjects=len(partition.subjects),
         one="family",
         score=f"{'R² of the family alone' if alone else 'Unique variance (ΔR², no unit)'}",
-        random="Subjects and runs are random effects.",
+        random=partition.random,
         title=f"Which family explains more{'' if alone else ' that no other does'}: paired comparisons",
         key=key,
     )
@@ -147,20 +152,21 @@ def _draw_differences(
     score : str
         What is compared, as the beginning of a sentence.
     random : str
-        A sentence about what varies at random.
+        What varies at random.
     """
     names = [name for name, _ in things]
     place = {m: i for i, m in enumerate(names)}
     squares = {s: np.full((len(names), len(names)), np.nan) for s in streams}
     marks = {s: np.zeros((len(names), len(names)), bool) for s in streams}
     rows: list[tuple[Cell, ...]] = []
-    n_clear = 0
+    n_clear = n_tested = 0
     for row in comparisons:
         stream, a, b = row["stream"], row["a"], row["b"]
         if stream not in squares or a not in place or b not in place or row["mean"] is None:
             continue
         clear = row["q"] is not None and row["q"] <= FDR_LEVEL
         n_clear += clear
+        n_tested += row["q"] is not None
         squares[stream][place[a], place[b]], squares[stream][place[b], place[a]] = row["mean"], -row["mean"]
         marks[stream][place[a], place[b]] = marks[stream][place[b], place[a]] = clear
         rows.append((stream, a, b, *(row.get(n) for n in ("mean", *CHANCES, "n_subjects"))))
@@ -172,8 +178,13 @@ def _draw_differences(
     many = "families" if one == "family" else f"{one}s"
     caption = (
         f"{score} of the {one} at the row less that of the {one} at the column, mean over n = "
-        f"{count(n_subjects, 'subject')}. Numbers: where q ≤ {FDR_LEVEL:g}, two-sided, false discovery rate over all "
-        f"{len(rows)} pairs of {many} and streams; {n_clear} are. {random}"
+        f"{count(n_subjects, 'subject')}. "
+    ) + (
+        f"Numbers: where q ≤ {FDR_LEVEL:g}, two-sided, false discovery rate over "
+        f"{'all ' * (n_tested > 1)}{count(n_tested, 'pair')} of {many} and streams; {n_clear} are. "
+        f"{random.capitalize()} are random effects."
+        if n_tested
+        else "Differences were not tested."
     )
     alt = (
         f"Heat maps of differences between {len(names)} {many} in {len(streams)} streams; {n_clear} of "

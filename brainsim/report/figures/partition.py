@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from brainsim.report.content import PartitionSet, Truth
+from brainsim.report.content import Estimate, PartitionSet, Truth
 from brainsim.report.figures.bars import Bars, Item, draw_grouped_bars
 from brainsim.report.figures.canvas import Drawing, draw_legend, finish, legend_height_in, panels
 from brainsim.report.figures.estimates import (
@@ -95,7 +96,8 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
         note += f" [low, high]: {partition.interval}."
     if has_p:
         note += (
-            " p: one-sided, subjects and runs as random effects; q: false discovery rate over all families and streams."
+            f" p: one-sided, {partition.random} as random effects; q: false discovery rate over all families and "
+            "streams."
         )
     if has_null:
         note += (
@@ -148,17 +150,24 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         f"Bars: mean over n = {count(len(partition.subjects), 'subject')}; dots: subjects"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group else "")
         + ("; black bars: planted value" if bars.truth else "")
-        + (
-            f"; stars: q ≤ {FDR_LEVEL:g}, the false discovery rate over all {len(cells)} families and streams"
-            if marks
-            else ""
-        )
+        + _tell_stars(partition, [estimates[cell] for cell in cells], len(marks))
         + f". No unit; n of subjects{'' if of_rdms else ' and targets (all subjects)'} below each stream."
     )
     title = "Each family alone, and all together" if quantity == "alone" else f"{name} by stream and family"
     title = f"Variance of RDMs: {title[0].lower()}{title[1:]}" if of_rdms else title
     table = tabulate_families(partition, truth, quantity, key=key)
     return finish(draw_grouped_bars(bars), key, title=title, caption=caption, alt=alt, table=table)
+
+
+def _tell_stars(partition: PartitionSet, estimates: Sequence[Estimate], n_found: int) -> str:
+    """Return what stars are, as the end of a sentence; nothing where no family was tested."""
+    n_tested = sum(math.isfinite(e.q) for e in estimates)
+    if not n_tested:
+        return ""
+    return (
+        f"; stars: q ≤ {FDR_LEVEL:g}, the false discovery rate over {n_tested} families and streams, one-sided, "
+        f"{partition.random} as random effects ({n_found} are)"
+    )
 
 
 def draw_recovery(partition: PartitionSet, truth: Truth, *, key: str) -> Drawing:

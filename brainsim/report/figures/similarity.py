@@ -16,7 +16,7 @@ from brainsim.report.figures.estimates import found
 from brainsim.report.palette import colour_families, order_families
 from brainsim.report.reduce import FDR_LEVEL, estimate_of
 from brainsim.report.tables import Cell, Column, Table, format_cell, format_interval
-from brainsim.report.words import count
+from brainsim.report.words import count, sentence
 
 CHANCES = ("p", "q", "p_subjects", "q_subjects")
 LONG_TABLE = 40
@@ -47,7 +47,6 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
         marks=marks,
         mark_label=f"q ≤ {FDR_LEVEL:g}",
     )
-    has_p = any(math.isfinite(e.p) for e in estimates.values())
     best = max(cells, key=lambda c: bars.estimates[c].mean if bars.estimates[c].mean == bars.estimates[c].mean else -9)
     alt = (
         f"Grouped bars of RDM similarity of {len(items)} systems in {len(rsa.streams)} streams. "
@@ -59,9 +58,7 @@ def draw_similarity(rsa: RsaSet, *, key: str) -> Drawing:
         "dots: subjects"
         + (f"; whiskers: {rsa.interval}" if rsa.group and rsa.interval else "")
         + ("; grey: noise ceiling, lower to upper" if rsa.ceilings else "")
-        + (f". {_tell_tests(rsa, len(marks), len(cells))}" if has_p else "")
-        + ". No unit."
-        + (f" {rsa.untested}" if rsa.untested else "" if has_p else " No p or q is known: nothing was tested.")
+        + f". No unit. {_tell_tests(rsa, estimates, len(marks))}"
         + (" This is the study's protocol; see the audit for what it decides." if rsa.is_study else "")
     )
     table = _tabulate(rsa, estimates, key)
@@ -85,12 +82,13 @@ def tabulate_similarity(rsa: RsaSet, *, key: str) -> Table:
     note = f"Score: {rsa.comparison or 'similarity'} (no unit), mean over subjects."
     if rsa.group and rsa.interval:
         note += f" [low, high]: {rsa.interval}."
+    tests = []
     if any(math.isfinite(e.p) for e in estimates.values()):
-        what = "stimuli" if rsa.is_of_stimuli else "runs"
-        note += (
-            f" p: of a mean above 0, subjects and {what} as random effects; p (subjects): flipping the signs of "
-            f"subjects, for these {what} alone; q: false discovery rates over all systems and streams."
-        )
+        tests.append(f"p: of a mean above 0, {rsa.random} as random effects")
+    if any(math.isfinite(e.p_subjects) for e in estimates.values()):
+        tests.append(f"p (subjects): flipping the signs of subjects, for these {_units(rsa)} alone")
+    if tests:
+        note += f" {'; '.join(tests)}; q: false discovery rates over all systems and streams."
     return replace(
         table, title="Similarity of each system, and its tests", note=note, folded=len(table.rows) > LONG_TABLE
     )
@@ -133,12 +131,32 @@ def _tell_layers(rsa: RsaSet) -> str:
     """Return how layers make a system's score, as the end of a sentence."""
     if not rsa.is_of_stimuli:
         return "layers of a system combined, held-out runs"
-    return "layers of a system combined, pairs among held-out stimuli; systems of one layer: all pairs of stimuli"
+    combined, alone = "layers of a system combined, pairs among held-out stimuli", "all pairs of stimuli"
+    counts = set(rsa.n_layers.values())
+    if counts == {1}:
+        return f"{alone} (systems have one layer each)"
+    return combined if counts and 1 not in counts else f"{combined}; systems of one layer: {alone}"
 
 
-def _tell_tests(rsa: RsaSet, n_found: int, n_cells: int) -> str:
-    what = "stimuli" if rsa.is_of_stimuli else "runs"
-    return (
-        f"Stars: q ≤ {FDR_LEVEL:g}, the false discovery rate over all {n_cells} systems and streams, one-sided, "
-        f"subjects and {what} as random effects; {n_found} are"
-    )
+def _units(rsa: RsaSet) -> str:
+    """Return what conditions come in, which a test over subjects alone takes as they are."""
+    return "stimuli" if rsa.is_of_stimuli else "runs"
+
+
+def _tell_tests(rsa: RsaSet, estimates: Mapping[tuple[str, str], Estimate], n_found: int) -> str:
+    """Return what stars are, or why there are none, as a sentence."""
+    n_tested = sum(math.isfinite(e.p) for e in estimates.values())
+    if n_tested:
+        return sentence(
+            f"Stars: q ≤ {FDR_LEVEL:g}, the false discovery rate over {_of_all(n_tested, len(estimates))} systems and "
+            f"streams, one-sided, {rsa.random} as random effects; {n_found} of {n_tested} are"
+        )
+    if rsa.untested:
+        return sentence(rsa.untested)
+    if any(math.isfinite(e.p_subjects) for e in estimates.values()):
+        return f"Chances of these {_units(rsa)} alone, over subjects, are in the table; of others none is known."
+    return "No p or q is known: nothing was tested."
+
+
+def _of_all(n: int, n_all: int) -> str:
+    return f"all {n}" if n == n_all else f"{n} (of {n_all}; others could not be tested)"
