@@ -72,7 +72,8 @@ def report(
     out : path
         Folder of the page. An earlier page there is replaced.
     fits, partitions, rsas : sequence of str, optional
-        Names of the results to tell; None tells all there are, an empty sequence none.
+        Names of the results to tell; None tells all there are, an empty sequence none. Where any is given, answers to
+        claims and accuracies that were made from other results are left out, and named among the warnings.
     truth : str or None
         Planted truth to print beside the estimates: "auto" takes `truth/{dataset}` where it exists, a name takes
         `truth/{name}` for every dataset, None takes none.
@@ -135,7 +136,7 @@ def report(
                 readers[kind](nodes)
                 task.advance()
         content: Content = replace(
-            reader.finish(truth=truth),
+            reader.finish(truth=truth, is_choice=any(names is not None for names in (fits, partitions, rsas))),
             title=title,
             store=str(source.path),
             software=software_record(),

@@ -22,9 +22,12 @@ def find_answers(index: Mapping[str, NodeInfo], datasets: Iterable[str]) -> list
 
 
 def is_of_results(index: Mapping[str, NodeInfo], info: NodeInfo, shown: Iterable[str]) -> bool:
-    """Return whether every result that an answer was made from, and that is still there, has nodes among the shown."""
+    """Return whether an answer is one of chosen results.
+
+    Every result that it was made from, and that is still there, must have nodes among the shown; one must be there.
+    """
     made_from = {_result_of(path) for path in info.attributes.get("sources", []) if path in index}
-    return made_from <= set(map(_result_of, shown))
+    return bool(made_from) and made_from <= set(map(_result_of, shown))
 
 
 def _result_of(path: str) -> str:

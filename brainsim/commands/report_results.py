@@ -42,6 +42,7 @@ from brainsim.report.content import (
     SearchNote,
 )
 from brainsim.report.reduce import order_streams, significant, stream_means, stream_medians
+from brainsim.report.words import join_words
 from brainsim.store import NodeInfo, Store
 
 
@@ -160,21 +161,32 @@ class ResultReader:
         self._models |= dict.fromkeys(model for model, _ in found.models)
         self._rsas.append(found)
 
-    def finish(self, *, truth: str | None) -> Content:
-        """Return everything that was added, with the runs, systems, truths and nodes behind it."""
+    def finish(self, *, truth: str | None, is_choice: bool) -> Content:
+        """Return everything that was added, with the runs, systems, truths and nodes behind it.
+
+        Parameters
+        ----------
+        truth : str or None
+            See `choose_truths`.
+        is_choice : bool
+            Whether results were chosen: answers that were made from others are left out.
+        """
         names = (
             [p.dataset for p in self._partitions] + [f.dataset for f in self._fits] + [r.dataset for r in self._rsas]
         )
         datasets = list(dict.fromkeys(names))
-        answers = []
+        answers, left_out = [], []
         for info in find_answers(self._index, datasets):
-            if not is_of_results(self._index, info, self._used):
-                self._warn("Answers that were made from other results than are shown here were left out.", info.path)
+            if is_choice and not is_of_results(self._index, info, self._used):
+                left_out.append(info.path)
                 continue
             answers.append(info)
             self._used[info.path] = info  # what it warns of stands in its own section
             if is_outdated(self._index, info):
                 self._warn(CHANGED, info.path)
+        if left_out:
+            told = "Answers that were made from other results than are shown here were left out"
+            self._warn(f"{told}: {join_words(left_out)}.", "")
         audits = self._audits()
         families = list(dict.fromkeys(f for p in self._partitions for f in p.families))
         chosen = choose_truths(self._index, datasets, truth, store=self._store)

@@ -79,7 +79,10 @@ def test_answers_from_other_results_than_are_shown_are_left_out_and_that_is_told
     report(store=tmp_path / "s.zarr", out=tmp_path / "page", rsas=["other"])
     text = (tmp_path / "page" / "index.html").read_text()
     assert "Image MAEs correspond little to any stream." not in text
-    assert "made from other results than are shown here were left out" in text
+    left_out = "made from other results than are shown here were left out: accuracy/opening/d and claims/study/d."
+    assert left_out in text
+    report(store=tmp_path / "s.zarr", out=tmp_path / "all")
+    assert "left out" not in (tmp_path / "all" / "index.html").read_text()
     report(store=tmp_path / "s.zarr", out=tmp_path / "both", rsas=["other", "geometry"])
     assert "Image MAEs correspond little to any stream." in (tmp_path / "both" / "index.html").read_text()
     # Of a result on the page, whose group is not told since a subject has come since.
@@ -90,4 +93,13 @@ def test_answers_from_other_results_than_are_shown_are_left_out_and_that_is_told
     report(store=tmp_path / "s.zarr", out=tmp_path / "stale", rsas=["geometry"])
     text = (tmp_path / "stale" / "index.html").read_text()
     assert "made from other subjects than there are now" in text
+    assert "Image MAEs correspond little to any stream." in text
+    # Nothing that they were made from is there any more: they are not of what was chosen.
+    for info in store.nodes("rsa/geometry/"):
+        store.delete(info.path)
+    report(store=tmp_path / "s.zarr", out=tmp_path / "gone", rsas=["other"])
+    assert left_out in (tmp_path / "gone" / "index.html").read_text()
+    report(store=tmp_path / "s.zarr", out=tmp_path / "none")
+    text = (tmp_path / "none" / "index.html").read_text()
+    assert "Results have changed since these answers were given" in text
     assert "Image MAEs correspond little to any stream." in text
