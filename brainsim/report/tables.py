@@ -70,7 +70,14 @@ class Table:
     def shown(self) -> tuple[tuple[tuple[str, bool], ...], ...]:
         """Rows as the page shows them: (text, whether it is a number)."""
         kept = [i for i, column in enumerate(self.columns) if column.where in ("both", "page")]
-        return tuple(tuple((_tell(row[i], self.columns[i]), _is_number(row[i])) for i in kept) for row in self.rows)
+        numbers = [number for _, number in self.headings]
+        return tuple(
+            tuple(
+                (_tell(row[i], self.columns[i]), number if row[i] is None else _is_number(row[i]))
+                for i, number in zip(kept, numbers, strict=True)
+            )
+            for row in self.rows
+        )
 
 
 def _tell(cell: Cell, column: Column) -> str:

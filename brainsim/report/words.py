@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 
@@ -20,6 +21,16 @@ def sentence(text: str) -> str:
     """Return a text that ends as a sentence does."""
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def break_evenly(text: str, longest: int) -> list[str]:
+    """Return a text in as few lines of at most so many letters as it takes, about equally long.
+
+    Lines end after a space or a hyphen, inside a word only where it is longer than a line.
+    """
+    fewest = len(textwrap.wrap(text, longest))
+    tried = (textwrap.wrap(text, width) for width in range(max(1, len(text) // max(fewest, 1)), longest + 1))
+    return next((lines for lines in tried if len(lines) == fewest), [text])
 
 
 def break_name(name: str, longest: int) -> list[str]:

@@ -16,12 +16,16 @@ from rsa_fakes import MODELS, fake_whole_rsa
 from brainsim.report.content import AccuracySet, ClaimsSet, Content, RsaSet
 from brainsim.report.figures.accuracy import draw_accuracy
 from brainsim.report.figures.canvas import Drawing, drawing_style
+from brainsim.report.figures.claims import tabulate_answers
+from brainsim.report.figures.claims_forest import draw_tests
 from brainsim.report.figures.crossing import draw_comparisons, draw_pairs, draw_residuals
 from brainsim.report.figures.layers import draw_layer_curves
 from brainsim.report.figures.mds import draw_mds
+from brainsim.report.figures.parts import draw_parts
 from brainsim.report.figures.similarity import draw_similarity, tabulate_similarity
 from brainsim.report.headline import write_summary
 from brainsim.report.page import write_page
+from brainsim.report.rdm_parts import as_partition
 from brainsim.report.tables import Table
 
 RSA = fake_whole_rsa()
@@ -104,6 +108,43 @@ def test_no_text_of_a_figure_is_cut() -> None:
         assert drawing is not None
         assert texts_outside(drawing) == [], drawing.key
     assert ">Difference</text>" in drawings[1].svg  # type: ignore[union-attr]  # there is one
+
+
+def test_long_names_of_claims_are_whole_and_their_lines_about_equally_long() -> None:
+    claim = "masked-autoencoders-explain-little-beyond-convolutional-networks"
+    part = "best: dynamic-cnn over video-mae, image-mae, mvd and supervised-cnn"
+    test = {"measure": "geometry", "claim": claim, "part": part, "estimate": 0.1, "low": 0.0, "high": 0.2}
+    rest = {"n_subjects": 14, "bound": 0.02, "reachable": 0.6, "p_for": 0.0004, "p_against": None}
+    tests = tuple({**test, **rest, "stream": s} for s in STREAMS)
+    answer = {
+        "measure": "geometry", "claim": claim, "says": "They do.", "answer": "not supported", "p_for": 0.0004,
+        "q_for": 0.0008, "p_against": None, "q_against": None, "n_subjects": 14, "source": "rsa whole", "reason": "",
+    }  # fmt: skip
+    untested = {**answer, "claim": "other", "answer": "not tested", "reason": "There is no such system."}
+    claims = ClaimsSet("study", "planted", (answer, untested), tests)
+    with drawing_style():
+        drawing = draw_tests(claims, "geometry", key="f")
+    assert drawing is not None
+    assert texts_outside(drawing) == []
+    lines = [line for label in drawing.figure.axes[0].get_yticklabels() for line in label.get_text().split("\n")]
+    assert "".join(lines[:2]) == f"{claim} – not supported"
+    assert max(map(len, lines)) < 1.4 * min(map(len, lines))
+    # Small chances are told by their size; what is missing stands as the rest of its column does.
+    answers = tabulate_answers(claims, key="a")
+    shown = [dict(zip([h for h, _ in answers.headings], row, strict=True)) for row in answers.shown]
+    assert shown[0]["q for"] == ("< 0.001", True)
+    assert (shown[0]["q against"], shown[0]["Why not tested"]) == (("–", True), ("–", False))
+
+
+def test_parts_of_rdms_have_a_title_of_their_own() -> None:
+    partition = as_partition(RSA)
+    assert partition is not None
+    with drawing_style():
+        drawing, of_responses = (draw_parts(p, None, key="p") for p in (partition, replace(partition, of="responses")))
+    assert drawing is not None
+    assert of_responses is not None
+    assert drawing.title == "Variance of RDMs: unique and shared parts"
+    assert of_responses.title == "Unique and shared parts"
 
 
 def test_a_score_of_zero_is_a_number() -> None:

@@ -8,8 +8,6 @@ from typing import Any
 from brainsim.report.content import ClaimsSet
 from brainsim.report.tables import Cell, Column, Table, format_interval
 
-# Small p values are told by their size, not as 0.000.
-LEAST_SHOWN = 0.001
 LONG_TABLE = 30
 
 
@@ -48,11 +46,9 @@ def tabulate_answers(c: ClaimsSet, *, key: str) -> Table:
         Column("says", "Claim"),
         Column("answer", "Answer"),
         Column("p_for", where="tsv"),
-        Column("q_for", "q for", where="tsv"),
+        Column("q_for", "q for"),
         Column("p_against", where="tsv"),
-        Column("q_against", "q against", where="tsv"),
-        Column("q_for_shown", "q for", where="page"),
-        Column("q_against_shown", "q against", where="page"),
+        Column("q_against", "q against"),
         Column("n_subjects", "Subjects"),
         Column("source", "From"),
         Column("reason", "Why not tested", where="both" if any(row["reason"] for row in c.answers) else "tsv"),
@@ -60,8 +56,7 @@ def tabulate_answers(c: ClaimsSet, *, key: str) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             row["measure"], row["claim"], row["says"], row["answer"], row["p_for"], row["q_for"], row["p_against"],
-            row["q_against"], _p(row["q_for"]), _p(row["q_against"]), row["n_subjects"], row["source"],
-            row["reason"] or None,
+            row["q_against"], row["n_subjects"], row["source"], row["reason"] or None,
         )
         for row in c.answers
     ]  # fmt: skip
@@ -85,17 +80,15 @@ def tabulate_tests(c: ClaimsSet, *, key: str) -> Table:
         Column("high", where="tsv"),
         Column("reachable", "Reachable"),
         Column("bound", "Bound"),
-        Column("p_for", where="tsv"),
-        Column("p_against", where="tsv"),
-        Column("p_for_shown", "p for", where="page"),
-        Column("p_against_shown", "p against", where="page"),
+        Column("p_for", "p for"),
+        Column("p_against", "p against"),
         Column("n_subjects", "Subjects"),
     )
     rows: list[tuple[Cell, ...]] = [
         (
             row["measure"], row["claim"], row["part"], row["stream"], row["estimate"],
             format_interval(_number(row["low"]), _number(row["high"])), row["low"], row["high"], row["reachable"],
-            row["bound"], row["p_for"], row["p_against"], _p(row["p_for"]), _p(row["p_against"]), row["n_subjects"],
+            row["bound"], row["p_for"], row["p_against"], row["n_subjects"],
         )
         for row in c.tests
     ]  # fmt: skip
@@ -108,9 +101,3 @@ def tabulate_tests(c: ClaimsSet, *, key: str) -> Table:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _p(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"< {LEAST_SHOWN:g}" if value < LEAST_SHOWN else f"{value:.3f}"

@@ -13,14 +13,14 @@ from brainsim.report.content import ClaimsSet
 from brainsim.report.figures.canvas import Drawing, draw_legend, finish, legend_height_in, panels
 from brainsim.report.palette import INK
 from brainsim.report.tables import Cell, Column, Table
-from brainsim.report.words import count, join_words
+from brainsim.report.words import break_evenly, count, join_words
 
 ANSWER_COLOURS = {"supported": "#009E73", "not supported": "#D55E00", "undecided": "#8A9099", "not tested": "#C9CDD2"}
 ANSWER_MARKS = {"supported": "o", "not supported": "X", "undecided": "D", "not tested": "s"}
 MEASURES = {"encoding": "R²", "geometry": "RDM similarity"}
 ROW_IN = 0.16
-TWO_LINES = 0.6  # of a row more, where a name is in two lines
-MAX_NAME = 52  # letters in a line
+LINE = 0.6  # of a row more, for each further line of a name
+MAX_NAME, MAX_HEAD = 52, 42  # letters in a line; those of claims are bold
 
 Row = Mapping[str, Any]
 
@@ -38,8 +38,12 @@ def draw_tests(c: ClaimsSet, measure: str, *, key: str) -> Drawing | None:
     ]
     handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), label="bound"))
     heads = _group(tests)
-    n_rows = len(heads) + sum(1.0 + TWO_LINES * ("\n" in _name(row)) for row in tests)
-    label_in = 0.3 + 0.052 * max(len(line) for row in tests for line in _name(row).split("\n"))
+    titles = {claim: _lines(f"{claim} – {answers.get(claim, 'not tested')}", MAX_HEAD) for claim in heads}
+    n_rows = sum(_height(title) for title in titles.values()) + sum(_height(_name(row)) for row in tests)
+    label_in = 0.3 + max(
+        0.052 * max(len(line) for row in tests for line in _name(row).split("\n")),
+        0.062 * max(len(line) for title in titles.values() for line in title.split("\n")),
+    )
     figure, (axis,) = panels(
         1, n_columns=1, panel_height_in=ROW_IN * n_rows + 0.15, left_in=min(label_in, 3.2), bottom_in=0.46, top_in=0.1,
         legend_in=legend_height_in(len(handles), 5),
@@ -51,21 +55,17 @@ def draw_tests(c: ClaimsSet, measure: str, *, key: str) -> Drawing | None:
     labels: list[str] = []
     for claim, rows in heads.items():
         answer = answers.get(claim, "not tested")
-        ticks.append(y)
-        labels.append(f"{claim} – {answer}")
-        y += 1
-        for row in rows:
-            extra = TWO_LINES * ("\n" in _name(row))
-            _draw_row(axis, row, y + extra / 2, answer)
-            ticks.append(y + extra / 2)
-            labels.append(_name(row))
-            y += 1 + extra
+        for label, row in ((titles[claim], None), *((_name(row), row) for row in rows)):
+            middle = y + (_height(label) - 1) / 2
+            if row is not None:
+                _draw_row(axis, row, middle, answer)
+            ticks.append(middle)
+            labels.append(label)
+            y += _height(label)
     axis.set_yticks(ticks, labels)
-    n = 0
     for text in axis.get_yticklabels():
-        if text.get_text().split(" – ")[0] in heads:
+        if text.get_text() in titles.values():
             text.set_fontweight("bold")
-            n += 1
     axis.set(ylim=(n_rows - 0.4, -0.6), xlabel=f"{MEASURES.get(measure, measure)} (no unit)")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0, labelsize=6.8)
@@ -74,10 +74,8 @@ def draw_tests(c: ClaimsSet, measure: str, *, key: str) -> Drawing | None:
     n_subjects = max(int(row["n_subjects"] or 0) for row in tests)
     caption = (
         f"Every test of {MEASURES.get(measure, measure)} behind the answers: estimate and 95 % interval of what each "
-        "claim "
-        f"speaks of, mean over n = {count(n_subjects, 'subject')}; dashed: the declared bound (what counts as "
-        "little, or "
-        f"the smallest effect of interest). Answers: {join_words(told)}."
+        f"claim speaks of, mean over n = {count(n_subjects, 'subject')}; dashed: the declared bound (what counts as "
+        f"little, or the smallest effect of interest). Answers: {join_words(told)}."
     )
     alt = f"Forest of {len(tests)} tests of {len(heads)} claims. {join_words(told)}."
     names = (
@@ -110,11 +108,16 @@ def _group(tests: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _name(row: Row) -> str:
     part = str(row["part"] or "")
-    name = f"{part}, {row['stream']}" if part else str(row["stream"])
-    if len(name) <= MAX_NAME:
-        return name
-    cut = name.rfind(" minus ", 0, MAX_NAME) if " minus " in name else name.rfind(" ", 0, MAX_NAME)
-    return f"{name[:cut]}\n{name[cut + 1 :]}" if cut > 0 else name
+    return _lines(f"{part}, {row['stream']}" if part else str(row["stream"]), MAX_NAME)
+
+
+def _lines(text: str, longest: int) -> str:
+    return "\n".join(break_evenly(text, longest))
+
+
+def _height(label: str) -> float:
+    """Return how many rows a label takes."""
+    return 1 + LINE * label.count("\n")
 
 
 def _draw_row(axis: Axes, row: Row, y: float, answer: str) -> None:

@@ -85,7 +85,8 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         )
     )
     alt = f"Bars of the {len(chosen)} largest parts in {n_streams} streams over a matrix of families."
-    return finish(figure, key, title="Unique and shared parts", caption=caption, alt=alt, table=table)
+    title = "Variance of RDMs: unique and shared parts" if partition.of == "RDMs" else "Unique and shared parts"
+    return finish(figure, key, title=title, caption=caption, alt=alt, table=table)
 
 
 def _draw_matrix(axis: Axes, families: tuple[str, ...], parts: list[tuple[str, ...]], colours: dict[str, str]) -> None:
