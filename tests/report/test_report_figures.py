@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_checks import texts_outside
-from report_fakes import STREAMS, SYSTEMS
+from report_fakes import FAMILIES, STREAMS, SYSTEMS
 from rsa_fakes import MODELS, fake_whole_rsa
 
 from brainsim.report.content import AccuracySet, ClaimsSet, Content, RsaSet
@@ -23,6 +23,7 @@ from brainsim.report.figures.layers import draw_layer_curves
 from brainsim.report.figures.mds import draw_mds
 from brainsim.report.figures.parts import draw_parts
 from brainsim.report.figures.similarity import draw_similarity, tabulate_similarity
+from brainsim.report.figures.venn import draw_venn
 from brainsim.report.headline import write_summary
 from brainsim.report.page import write_page
 from brainsim.report.rdm_parts import as_partition
@@ -145,6 +146,16 @@ def test_parts_of_rdms_have_a_title_of_their_own() -> None:
     assert of_responses is not None
     assert drawing.title == "Variance of RDMs: unique and shared parts"
     assert of_responses.title == "Unique and shared parts"
+    assert "The 14 of 31 parts that are largest in any stream; the other 17 are in the TSV. Dots" in drawing.caption
+    few = as_partition(fake_whole_rsa(families=FAMILIES[:3]))
+    assert few is not None
+    with drawing_style():
+        drawings = [draw_parts(few, None, key="p"), draw_venn(few, key="v")]
+    assert [d.title for d in drawings if d is not None] == [
+        "Variance of RDMs: unique and shared parts", "Variance of RDMs: what families share",
+    ]  # fmt: skip
+    assert drawings[0] is not None
+    assert "in the TSV" not in drawings[0].caption
 
 
 def test_a_score_of_zero_is_a_number() -> None:

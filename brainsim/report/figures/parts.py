@@ -72,9 +72,13 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
     is_complete = largest == len(families)
     caption = (
         f"Parts of {partition.explained}: each column is what exactly the marked families share (one mark: unique). "
-        f"The {len(chosen)} of {len(partition.parts)} parts that are largest in any stream"
-        + (f"; the other {left_out} are in the TSV" if left_out else "")
-        + f". Dots: n = {count(len(partition.subjects), 'subject')}"
+        + (
+            f"The {len(chosen)} of {len(partition.parts)} parts that are largest in any stream; the other {left_out} "
+            "are in the TSV. "
+            if left_out
+            else ""
+        )
+        + f"Dots: n = {count(len(partition.subjects), 'subject')}"
         + (f"; whiskers: {partition.interval}" if partition.interval and partition.group_parts else "")
         + ("; black bars: planted value" if truth and truth.parts else "")
         + ". Parts may be negative (suppression, noise)"
