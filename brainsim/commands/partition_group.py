@@ -64,6 +64,7 @@ def group_tables(
     by_stream = {stream: _StreamScores(stream, arrays, streams) for stream in named}
     scores = {stream: of.by_fold() for stream, of in by_stream.items()}  # (n_subsets, n_subjects, n_runs) each
     quantities = {stream: _quantities(values, lattice) for stream, values in scores.items()}
+    compared_by = "unique" if lattice.has_unique else "alone"
     rows, parts, compared = [], [], []
     for stream, of in by_stream.items():
         n = {"n_targets": of.n_targets}
@@ -78,9 +79,9 @@ def group_tables(
             members = subset_names(families, lattice.part_masks)
             for some, value in zip(members, commonality_parts(scores[stream], lattice), strict=True):
                 parts.append({"stream": stream, "families": some, **crossed_row(value), **n})
-        for name in [name for name in ("unique", "alone") if name in quantities[stream]][:1]:
-            pairs = compare_rows(quantities[stream][name], families, seed=seed)
-            compared += [{"stream": stream, "quantity": name, **pair} for pair in pairs]
+        if compared_by in quantities[stream]:
+            pairs = compare_rows(quantities[stream][compared_by], families, seed=seed)
+            compared += [{"stream": stream, "quantity": compared_by, **pair} for pair in pairs]
     for quantity in next(iter(quantities.values()), {}):
         with_q([row for row in rows if row["quantity"] == quantity])
     return {

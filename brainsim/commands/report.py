@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainsim.commands.rsa_options import is_of_study
 from brainsim.core.checks import check_choice
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from brainsim.store import NodeInfo, Store
 
 DEFAULT_STORE = "store/brainsim.zarr"
-STUDY = "study"
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,9 @@ def _choose(store: Store, folder: str, kind: str, names: Sequence[str] | None) -
         _, name, dataset, _ = info.path.split("/", 3)
         groups.setdefault((name, dataset), []).append(info)
     if names is None:  # what the study's protocol gives is there to be compared with
-        return sorted(groups.values(), key=lambda nodes: _protocol_of(nodes[0]) == STUDY)
+        return sorted(groups.values(), key=lambda nodes: is_of_study(nodes[0].attributes))
     there = sorted({name for name, _ in groups})
     for name in names:
         if name not in there:
             raise unknown_name(kind, name, there, hint=f"brainsim store ls {folder} --store {store.path}")
     return [groups[key] for name in names for key in groups if key[0] == name]
-
-
-def _protocol_of(info: NodeInfo) -> str:
-    """Return the protocol of an RSA; of other results, which have but one, nothing."""
-    options: Mapping[str, object] = info.attributes.get("options", {})
-    return str(options.get("protocol", ""))

@@ -77,31 +77,27 @@ def score_models(
     if held_out is not None:
         values[combined] = held_out[combined].mean(axis=-1)
     draws = _Draws(found, brain, settings, options, n_draws)
-    errors: dict[int, tuple[float, float, float]] = {}
-    if n_draws and alone:
-        errors |= _by_row(alone, draws.errors(draws.of_layers(alone), whole))
-    # What is compared must be scored on the same pairs.
-    pairs_on, tables = (whole, draws.of_layers(alone) if n_draws else None) if not combined else (None, None)
-    if not (n_draws and combined and held_out is not None):
+    whole_draws = draws.of_layers(alone) if n_draws and alone else None
+    held_draws = draws.held_out(advance) if n_draws and combined and held_out is not None else None
+    if held_draws is None:  # which tells how far it is by itself
         advance(1)
-    if combined and held_out is not None:
-        pairs_on = held_out.mean(axis=-1)
-        tables = draws.held_out(advance) if n_draws else None
-        if tables is not None:
-            errors |= _by_row(combined, draws.errors(tables[:, combined], values[combined]))
+    errors: dict[int, tuple[float, float, float]] = {}
+    if whole_draws is not None:
+        errors |= _by_row(alone, draws.errors(whole_draws, whole))
+    if held_draws is not None:
+        errors |= _by_row(combined, draws.errors(held_draws[:, combined], values[combined]))
     rows = []
     for row, (name, own) in enumerate(found.columns.items()):
         head = {"model": name, "family": found.layers[own[0]]["family"]}
         on = "all pairs" if len(own) == 1 else "pairs of held-out stimuli"
         folds = values[row][:, None] if len(own) == 1 or held_out is None else held_out[row]
         rows.append({**head, "scored_on": on, **_row(folds, errors.get(row), options, combined=len(own) > 1)})
-    names = list(found.columns)
-    if pairs_on is None:
+    # What is compared must be scored on the same pairs.
+    compared, tables = (held_out, held_draws) if combined else (whole[..., None], whole_draws)
+    if compared is None:
         return ModelScores(values, rows, [])
-    if tables is None:
-        folds = pairs_on[..., None] if held_out is None or not combined else held_out
-        return ModelScores(values, rows, _compared(folds, names, columns, seed=int(options["seed"])))
-    return ModelScores(values, rows, _compared_draws(pairs_on, tables, names, draws, options))
+    comparisons = _compared(compared, tables, found, draws, options)
+    return ModelScores(values, rows, comparisons)
 
 
 def _by_row(rows: Sequence[int], errors: BootstrapErrors) -> dict[int, tuple[float, float, float]]:
@@ -166,18 +162,11 @@ def _row(
 
     Over stimuli and subjects where stimuli were drawn; else over subjects, and held-out parts where there are some.
     """
-    from brainsim.stats.intervals import crossed_row
-    from brainsim.stats.sign_flip import sign_flip_p
-    from brainsim.stats.significance import crossed_p
+    from brainsim.stats.significance import score_rows
 
-    by_subject = folds.mean(axis=1)
-    p = crossed_p(folds, cross_validated=True) if combined else float("nan")
-    flips = float(sign_flip_p(by_subject)) if len(by_subject) > 1 else float("nan")
-    row = crossed_row(folds, cross_validated=combined)
-    row |= {
-        "p": p if np.isfinite(p) and row["low"] is not None else None,
-        "p_subjects": flips if np.isfinite(flips) else None,
-    }
+    (row,) = score_rows(folds[None], cross_validated=[combined])
+    if not combined:  # over subjects alone: `p_subjects` says that
+        row["p"] = None
     return row if errors is None or row["mean"] is None else row | _drawn(row["mean"], errors, len(folds), options)
 
 
@@ -209,30 +198,29 @@ def _drawn(
 
 
 def _compared(
-    folds: np.ndarray, names: Sequence[str], columns: Sequence[Sequence[int]], *, seed: int
+    folds: np.ndarray, tables: np.ndarray | None, found: ModelRdms, draws: _Draws, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return every two models' difference, (n_models, n_subjects, n_folds), over subjects and held-out parts."""
+    """Return every two models' difference, over subjects and what was held out, or drawn anew for both alike.
+
+    Parameters
+    ----------
+    folds : ndarray, (n_models, n_subjects, n_folds)
+        Scores of the same pairs; one fold where nothing was held out.
+    tables : ndarray or None, (n_draws, n_models, n_subjects)
+        The same in draws of stimuli, where there were any.
+    """
     from brainsim.stats.significance import compare_rows
 
-    return compare_rows(folds, names, cross_validated=[len(own) > 1 for own in columns], seed=seed)
-
-
-def _compared_draws(
-    whole: np.ndarray, tables: np.ndarray, names: Sequence[str], draws: _Draws, options: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return every two models' difference, over stimuli and subjects that are drawn anew for both alike."""
-    from brainsim.stats.intervals import interval_row
-    from brainsim.stats.sign_flip import sign_flip_p
-
-    pairs = list(combinations(range(len(names)), 2))
-    rows = []
-    for a, b in pairs:
-        values = whole[a] - whole[b]
-        row = interval_row(values)
-        row["p_subjects"] = float(sign_flip_p(values, alternative="two-sided")) if len(values) > 1 else None
-        row["p"] = None
-        (errors,) = _by_row([0], draws.errors((tables[:, a] - tables[:, b])[:, None], values[None])).values()
+    names = list(found.columns)
+    fitted = [len(own) > 1 for own in found.columns.values()]
+    if tables is None:
+        return compare_rows(folds, names, cross_validated=fitted, seed=int(options["seed"]))
+    scores = folds.mean(axis=-1)
+    rows = compare_rows(scores[..., None], names)
+    for row, (a, b) in zip(rows, combinations(range(len(names)), 2), strict=True):
+        row["p"] = None  # that of the draws, where they have an error
+        apart, whole = tables[:, a] - tables[:, b], scores[a] - scores[b]
+        errors = _by_row([0], draws.errors(apart[:, None], whole[None]))[0]
         if row["mean"] is not None:
-            row |= _drawn(row["mean"], errors, len(values), options, two_sided=True)
-        rows.append({"a": names[a], "b": names[b], **row})
+            row |= _drawn(row["mean"], errors, len(whole), options, two_sided=True)
     return rows

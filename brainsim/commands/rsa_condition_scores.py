@@ -159,6 +159,8 @@ class _Sets:
                     "alone are scored."
                 )
             return cls([], [], [], [])
+        if not partition and all(len(columns) == 1 for columns in alone):  # nothing has weights
+            return cls([], [], [], [])
         ends = [len(alone)] * 3
         if partition:
             masks = subset_plan(len(families), spec).masks

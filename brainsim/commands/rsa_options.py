@@ -138,6 +138,12 @@ def rsa_result_names(name: str, protocol: str) -> tuple[str, ...]:
     return (name, f"{name}-study") if protocol == "both" else (name,)
 
 
+def is_of_study(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a result's attributes are those of an RSA by the study's protocol; other results have but one."""
+    options: Mapping[str, Any] = attributes.get("options", {})
+    return options.get("protocol") == "study"
+
+
 def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
     """Return the settings with some fields as the study has them."""
     return replace(settings, **{name: getattr(STUDY, name) for name in fields})

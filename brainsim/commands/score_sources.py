@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainsim.commands.rsa_options import is_of_study
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.provenance import digest
 from brainsim.core.registry import unknown_name
@@ -21,9 +22,6 @@ _WHAT = ("models", "families", "bands", "layer_curves", "keep")
 
 # Which folder and type of nodes each kind of result has.
 KINDS = {"partition": "partitions", "fit": "fits", "rsa": "rsa"}
-
-# The protocol whose RSA is not taken beside another's unless it is named: it is there to be compared with.
-STUDY = "study"
 
 
 def find_scores(
@@ -87,7 +85,7 @@ def _choose(store: Store, kind: str, dataset: str, names: Sequence[str] | None) 
         if of == dataset:
             groups.setdefault(name, []).append(info)
     if names is None:
-        others = [nodes for nodes in groups.values() if not _is_of_study(nodes[0])]
+        others = [nodes for nodes in groups.values() if not is_of_study(nodes[0].attributes)]
         return others or list(groups.values())
     for name in names:
         if name not in groups:
@@ -96,18 +94,13 @@ def _choose(store: Store, kind: str, dataset: str, names: Sequence[str] | None) 
     return [groups[name] for name in names]
 
 
-def _is_of_study(info: NodeInfo) -> bool:
-    """Return whether an RSA was scored by the study's protocol; other results have but one."""
-    return str(info.attributes.get("options", {}).get("protocol")) == STUDY
-
-
 def protocol_caveats(store: Store, scores: Iterable[Scores]) -> list[str]:
     """Return what must be known of scores that rest on the study's protocol."""
     return [
         f"{some.source}: scored as the study did, so that pairs near in time and the edges of runs count, and slow "
         "series score high by themselves; an RSA of protocol default leaves them out, and is asked where there is one."
         for some in scores
-        if some.nodes and _is_of_study(store.info(some.nodes[0]))
+        if some.nodes and is_of_study(store.info(some.nodes[0]).attributes)
     ]
 
 
@@ -233,7 +226,7 @@ def _read_rsa(store: Store, nodes: Sequence[NodeInfo], as_rows: bool) -> Scores:
     ceilings[~(ceilings > 0)] = np.nan
     has_all = bool(np.isfinite(ceilings).any())
     return Scores(
-        source=f"rsa {name} (protocol {STUDY})" if _is_of_study(nodes[0]) else f"rsa {name}",
+        source=f"rsa {name} (protocol study)" if is_of_study(nodes[0].attributes) else f"rsa {name}",
         measure="geometry",
         subjects=subjects,
         streams=streams,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -100,9 +99,6 @@ class RsaSet:
         Why scores are not tested against zero, as a sentence; empty where they are.
     """
 
-    # Names of protocols as options have them.
-    STUDY: ClassVar[str] = "study"
-
     name: str
     dataset: str
     subjects: tuple[str, ...]
@@ -141,7 +137,7 @@ class RsaSet:
     @property
     def is_study(self) -> bool:
         """Whether it was made by the study's protocol."""
-        return self.options.get("protocol") == self.STUDY
+        return self.options.get("protocol") == "study"
 
     @property
     def is_of_stimuli(self) -> bool:
@@ -159,14 +155,17 @@ class RsaSet:
         return Counter(layer.model for layer in self.layers)
 
     @property
+    def held_out(self) -> str:
+        """What is held out in turn where layers or families are combined."""
+        return "held-out parts of the stimuli" if self.is_of_stimuli else "runs"
+
+    @property
     def random(self) -> str:
         """What varies at random in tests of systems."""
-        if not self.is_of_stimuli:
-            return "subjects and runs"
         if self.is_bootstrapped:
             return "subjects and stimuli"
         alone = bool(self.n_layers) and max(self.n_layers.values()) == 1  # nothing is held out for one layer
-        return "subjects" if alone else "subjects and held-out parts of the stimuli"
+        return "subjects" if self.is_of_stimuli and alone else f"subjects and {self.held_out}"
 
 
 @dataclass(frozen=True)

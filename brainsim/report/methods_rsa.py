@@ -155,7 +155,7 @@ def _describe_p(rsa: RsaSet) -> tuple[list[str], list[str]]:
         return [f"{drawn}, by Student's t"], ["schuett2023"]
     if rsa.random == "subjects":
         return ["p is by Student's t of the mean over subjects"], []
-    told, used = describe_random_effects("held-out parts of the stimuli" if rsa.is_of_stimuli else "runs")
+    told, used = describe_random_effects(rsa.held_out)
     if max(rsa.n_layers.values(), default=2) == 1:
         return [told], used
     where = "parts" if rsa.is_of_stimuli else "runs"
@@ -167,10 +167,9 @@ def _describe_tests_of_parts(rsa: RsaSet) -> list[str]:
     """Return how parts of families were tested, which are never scored on all stimuli."""
     if not any(math.isfinite(e.p) for e in rsa.group_families.values()):
         return []
-    units = "held-out parts of the stimuli" if rsa.is_of_stimuli else "runs"
     return [
-        f"Parts of families were tested one-sided, with subjects and {units} as random effects; q is over all families "
-        "and streams"
+        f"Parts of families were tested one-sided, with subjects and {rsa.held_out} as random effects; q is over all "
+        "families and streams"
     ]
 
 
