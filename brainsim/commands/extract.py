@@ -152,8 +152,8 @@ def extract(
         Values of black and white in arrays.
     resize : {"crop", "stretch", "pad"}
         How frames are brought to a model's size; see `brainsim.stimuli.iter_frames`.
-    protocol : str
-        "default" or "study"; see docs/systems.md.
+    protocol : {"default", "study", "study-mask", "study-scaling", "study-window"}
+        As the systems were trained; as the study's scripts ran them; or with one step of these. See docs/systems.md.
     tap : str, optional
         Another set of layers of the models ("mlp-out", "residual").
     checkpoint : path, optional
@@ -228,7 +228,9 @@ def extract(
         compile=compile,
     )
     named = _as_tuple(models) + (() if model_file is None else (f"file:{model_file}",))
-    rows = plans.find_models(named, options)
+    rows, unchanged = plans.keep_changed(plans.find_models(named, options), protocol)
+    if unchanged:
+        progress.note(unchanged)
     paths = [stimuli] if isinstance(stimuli, str | Path) else list(stimuli)
     _check_names(paths, names)
     check_count("--n-workers", n_workers, at_least=0)

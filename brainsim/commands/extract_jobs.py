@@ -16,6 +16,7 @@ from brainsim.models import MODELS, ModelRow, find_row, weights_key
 from brainsim.models.catalogue import UNTRAINED
 from brainsim.models.external import explain_module, is_external
 from brainsim.models.keys import choose_compile, choose_precision
+from brainsim.models.rows import STEPS
 from brainsim.models.sketch_size import count_outputs
 from brainsim.models.weight_files import checkpoint_files
 from brainsim.stimuli import ClipPlan, Stimulus, plan_clips
@@ -94,6 +95,29 @@ def find_models(names: Sequence[str], options: ExtractOptions) -> list[tuple[Mod
         for row in rows
         if layers[row.name]
     ]
+
+
+def keep_changed(
+    rows: list[tuple[ModelRow, tuple[str, ...]]], protocol: str
+) -> tuple[list[tuple[ModelRow, tuple[str, ...]]], str]:
+    """Return the rows that a single step of the study's protocol changes, and a sentence on the others.
+
+    Raises
+    ------
+    InvalidValueError
+        A step that changes none of the models.
+    """
+    if protocol not in STEPS:
+        return rows, ""
+    kept = [(row, layers) for row, layers in rows if row.is_changed_by(protocol)]
+    others = ", ".join(row.name for row, _ in rows if not row.is_changed_by(protocol))
+    if not kept:
+        changed = ", ".join(name for name, row in MODELS.items() if row.is_changed_by(protocol))
+        raise InvalidValueError(
+            f"--protocol {protocol} changes nothing for {others} ({STEPS[protocol][1]}); it does for {changed}.",
+            hint="--protocol default",
+        )
+    return kept, others and f"--protocol {protocol} changes nothing for {others}: protocol default serves for them."
 
 
 def _check_takers(checkpoint: Path, rows: Sequence[ModelRow]) -> None:

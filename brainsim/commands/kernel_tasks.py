@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from brainsim.commands.kernels import KernelOptions, band_key, kernel_path, layer_kernel
-from brainsim.core.errors import StoreLockedError
-from brainsim.core.progress import SILENT, Progress, SilentProgress, progress_of_tasks, task_progress
+from brainsim.commands.made_once import make_once
+from brainsim.core.progress import SILENT, Progress, SilentProgress, progress_of_tasks
 
 if TYPE_CHECKING:
     from brainsim.commands.encoding_data import RunTiming, SubjectGroup
     from brainsim.compute.cluster import ClusterOptions
     from brainsim.features.bands import Band, LayerSource
-    from brainsim.store import NodeWriter, Store
-
-# How long another process may be at one kernel, s: the widest layers of long films take an hour on two cores.
-WAIT_S = 4 * 3600.0
-
-# How long to sleep before looking again, s.
-POLL_S = 0.5
+    from brainsim.store import Store
 
 
 @dataclass(frozen=True)
@@ -154,65 +146,29 @@ def make_kernel(
     options: KernelOptions,
     compute: Callable[[], np.ndarray],
 ) -> KernelReceipt:
-    """Compute a kernel and write it, unless it is there or another process is at it, which is waited for.
-
-    The node is locked while the kernel is computed, so that of several fits that start together one makes it. Where
-    that one dies, its lock goes with it and another takes over.
-
-    Raises
-    ------
-    StoreLockedError
-        Where the other process was still at it after `WAIT_S`.
-    """
+    """Compute a kernel and write it, unless it is there or another process is at it; see `make_once`."""
+    from brainsim.features.kernels import normalise_kernel
     from brainsim.store import ArraySpec
 
-    key = band_key(layers, group, options)
-    path, n_rows = kernel_path(key), group.layout.n_rows
-    started, waited_s = time.monotonic(), 0.0
-    while not store.has(path, key=key):
-        with ExitStack() as stack:
-            writer = store.writer(
-                path,
-                type="kernel",
-                key=key,
-                arrays={"K": ArraySpec((n_rows, n_rows))},
-                attributes={
-                    "band": name,
-                    "family": layers[0].family,
-                    "layers": [layer.name for layer in layers],
-                    "layout": [[t.run, t.grid.n_trs] for t in group.timing],
-                    "delays": list(options.delays),
-                    "hrf": options.hrf,
-                    "scaling": options.scaling,
-                    "n_features": sum(layer.n_features for layer in layers),
-                },
-            )
-            try:
-                stack.enter_context(writer)
-            except StoreLockedError as error:
-                if not waited_s:
-                    task_progress().note(f"the kernel of {name} is being made by another process; waiting for it.")
-                waited_s = time.monotonic() - started
-                if waited_s > WAIT_S:
-                    raise StoreLockedError(
-                        f"the kernel of {name} was waited for {waited_s / 3600:.1f} h: {error.message}",
-                        hint="end that process if it hangs, then run this again",
-                    ) from error
-                time.sleep(POLL_S)
-                continue
-            _fill(writer, compute, name)
+    key, n_rows = band_key(layers, group, options), group.layout.n_rows
+    path = kernel_path(key)
+    waited_s = make_once(
+        store,
+        path,
+        type="kernel",
+        key=key,
+        arrays={"K": ArraySpec((n_rows, n_rows))},
+        attributes={
+            "band": name,
+            "family": layers[0].family,
+            "layers": [layer.name for layer in layers],
+            "layout": [[t.run, t.grid.n_trs] for t in group.timing],
+            "delays": list(options.delays),
+            "hrf": options.hrf,
+            "scaling": options.scaling,
+            "n_features": sum(layer.n_features for layer in layers),
+        },
+        compute=lambda: {"K": normalise_kernel(compute(), name=name)},
+        what=f"kernel of {name}",
+    )
     return KernelReceipt(path, waited_s)
-
-
-def _fill(writer: NodeWriter, compute: Callable[[], np.ndarray], name: str) -> None:
-    """Write what is computed; where that fails, nothing is left of the node."""
-    from brainsim.features.kernels import normalise_kernel
-
-    if writer.is_complete:  # made while the lock was taken
-        return
-    try:
-        writer.append("K", normalise_kernel(compute(), name=name))
-        writer.complete()
-    except BaseException:
-        writer.discard()
-        raise

@@ -97,7 +97,7 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
         for stimulus, clips in map_in_order(read, group.stimuli, n_workers=1 if start else n_threads):
             for index, (average, timing) in enumerate(zip(averages, group.timing, strict=True)):
                 if timing.stimulus == stimulus:
-                    runs[index] = _average(average, clips)
+                    runs[index] = average_clips(average, clips)
         return [run for run in runs if run is not None]
 
     return gram_from_blocks(
@@ -105,7 +105,7 @@ def layer_gram(store: Store, layer: LayerSource, group: SubjectGroup, options: K
         n_features=layer.n_features,
         layout=group.layout,
         scaling=options.scaling,
-        block_features=max(BLOCK_BYTES // (4 * n_rows), MIN_BLOCK_FEATURES),
+        block_features=block_width(n_rows),
         device=options.device,
         name=layer.name,
     )
@@ -119,7 +119,12 @@ def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> csr_ar
     return csr_array(average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}"))
 
 
-def _average(average: csr_array, clips: np.ndarray) -> np.ndarray:
+def block_width(n_rows: int) -> int:
+    """Return how many features of so many rows are read at once."""
+    return max(BLOCK_BYTES // (4 * n_rows), MIN_BLOCK_FEATURES)
+
+
+def average_clips(average: csr_array, clips: np.ndarray) -> np.ndarray:
     """Return the TRs of a run, (n_trs, n_features); without a copy where each is one clip, and they follow another."""
     first, n_trs = int(average.indices[0]), len(average.indptr) - 1
     if np.array_equal(average.indices, np.arange(first, first + n_trs)):

@@ -108,18 +108,18 @@ def _model_rdms(
     progress: Progress,
 ) -> np.ndarray:
     """Return the RDM of each layer over all stimuli, float64 (n_layers, n_pairs): clips averaged, nothing convolved."""
-    from brainsim.commands.kernels import clip_averages
-    from brainsim.commands.rsa_rdms import BLOCK_FEATURES
+    from brainsim.commands.kernels import block_width, clip_averages
     from brainsim.rsa.rdm import gram_of_blocks, square_rdm, upper
 
     n_rows = shown.layout.n_rows
+    width = block_width(2 * n_rows)  # they are float64
     # Models have no noise: where the brain's distances are squared and in units of it, theirs are squared.
     distance = "sqeuclidean" if settings.distance in REPEAT_DISTANCES else settings.distance
 
     def features(layer: LayerSource) -> Iterator[np.ndarray]:
         averages = [clip_averages(store, layer, timing).astype(np.float64) for timing in shown.timing]
-        for start in range(0, layer.n_features, BLOCK_FEATURES):
-            columns = slice(start, min(start + BLOCK_FEATURES, layer.n_features))
+        for start in range(0, layer.n_features, width):
+            columns = slice(start, min(start + width, layer.n_features))
             yield np.concatenate(
                 [
                     average @ store.read(layer.nodes[timing.stimulus], "values", columns=columns).astype(np.float64)

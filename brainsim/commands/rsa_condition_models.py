@@ -138,7 +138,7 @@ def _stored_layers(nodes: Sequence[Any], models: Sequence[str], conditions: Sequ
 
 
 def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int, device: str) -> np.ndarray:
-    from brainsim.commands.rsa_rdms import BLOCK_FEATURES
+    from brainsim.commands.kernels import block_width
     from brainsim.rsa.rdm import gram_of_blocks, square_rdm, upper
 
     n_rows = sum(store.info(node).arrays["values"][0][0] for node in layer.nodes.values())
@@ -148,11 +148,12 @@ def _layer_rdm(store: Store, layer: LayerSource, distance: str, n_stimuli: int, 
             hint="--conditions NAME,NAME picks other stored stimuli",
         )
 
+    width = block_width(2 * n_rows)  # they are float64
     blocks = (
         np.concatenate(
-            [store.read(node, "values", columns=slice(a, a + BLOCK_FEATURES)) for node in layer.nodes.values()]
+            [store.read(node, "values", columns=slice(a, a + width)) for node in layer.nodes.values()]
         ).astype(np.float64)
-        for a in range(0, layer.n_features, BLOCK_FEATURES)
+        for a in range(0, layer.n_features, width)
     )
     gram, sums = gram_of_blocks(blocks, n_rows, device=device)
     return upper(square_rdm(gram, sums, layer.n_features, distance=distance, name=layer.name, rows="stimuli"))

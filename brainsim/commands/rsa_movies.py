@@ -112,14 +112,14 @@ class MovieRsa:
 
 def plan_movies(store: Store, request: RsaRequest, protocol: str, settings: RsaSettings) -> MovieRsa:
     """Check names against what the store holds."""
-    from brainsim.commands.rsa_rdms import by_protocol
     from brainsim.features.bands import regroup, select_layers
     from brainsim.variance.lattice import subset_plan
 
     groups = group_by_timing(find_subjects(store, request.dataset, request.subjects))
     stimuli = list(dict.fromkeys(s for group in groups for s in group.stimuli))
-    nodes = by_protocol(store.nodes("activations", type="activations"), settings.features)
-    grouped = regroup(select_layers(nodes, models=request.models, stimuli=stimuli), request.families)
+    nodes = store.nodes("activations", type="activations")
+    layers = select_layers(nodes, models=request.models, stimuli=stimuli, protocol=settings.features)
+    grouped = regroup(layers, request.families)
     members: dict[str, list[str]] = {}
     for family, layer in grouped:
         if layer.model not in members.setdefault(family, []):
@@ -295,9 +295,11 @@ def compare_movies(request: RsaRequest, protocol: str, words: Mapping[str, Any])
     audit: tuple[dict[str, Any], ...] = ()
     n_written, n_reused = sum(r[1] for r in results), sum(r[2] for r in results)
     if protocol == "both" and not request.dry_run:
-        from brainsim.commands.rsa_audit import ensure_audit
+        from brainsim.commands.rsa_audit import ensure_audit, tell_not_stored
 
-        audit, written = ensure_audit(opened, *plans, tables=[r[0] for r in results])
+        audit, steps, written = ensure_audit(opened, *plans, tables=[r[0] for r in results])
+        for note in tell_not_stored(steps):
+            request.progress.note(note)
         n_written, n_reused = n_written + written, n_reused + 1 - written
     tables = results[0][0]
     warnings = tuple(dict.fromkeys(w for r in results for w in r[0].get("warnings", ())))

@@ -10,6 +10,7 @@ from typing import Any
 from brainsim.core.checks import check_choice, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Progress
+from brainsim.models.rows import STEPS
 
 # Of what results hold and how it is made: those of another version are refused, and replaced with --overwrite.
 VERSION = 3
@@ -82,8 +83,8 @@ class RsaSettings:
         Words of the command line.
     min_lag_s, trim_s : float
         Least time between the TRs of a pair; what is cut from each edge of a run.
-    features : {"default", "study"}
-        Which protocol's activations are taken where a model is stored by both.
+    features : {"default", "study", "study-mask", "study-scaling", "study-window"}
+        Which protocol's activations are taken where a model is stored by several.
     sampling : {"average", "window-start"}
         Features averaged to TRs about their mean of the run, then convolved; or each clip at the start of its window,
         convolved and sampled in the middle of TRs, as it is.
@@ -122,14 +123,47 @@ STUDY = RsaSettings(
     lag_means="kept",
 )
 
-# What turns the one protocol into the other, one step at a time: name, words for it, and the fields.
-QUIRKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("features", "mask, rescaling, tap and window of the stored activations", ("features",)),
-    ("sampling", "clips dated by the start of their window, features not centred over time", ("sampling",)),
-    ("edges", "the edges of runs are kept", ("trim_s",)),
-    ("lag", "pairs near in time, and what depends on the time between TRs alone, are kept", ("min_lag_s", "lag_means")),
-    ("weights", "layer weights of single runs averaged, not fitted on all of them", ("weights",)),
-    ("comparison", "Pearson's r instead of rank correlation", ("compare",)),
+
+@dataclass(frozen=True)
+class Quirk:
+    """One step from protocol default to the study's.
+
+    Parameters
+    ----------
+    name, words : str
+        What a page calls it, and what is done then.
+    changes : mapping
+        Fields of the settings, and what they are then.
+    """
+
+    name: str
+    words: str
+    changes: Mapping[str, Any]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of extraction that it is about; empty where it is about what is made of activations."""
+        return str(self.changes.get("features", ""))
+
+
+def _of_study(*names: str) -> dict[str, Any]:
+    return {name: getattr(STUDY, name) for name in names}
+
+
+QUIRKS: tuple[Quirk, ...] = (
+    *(Quirk(name.removeprefix("study-"), words, {"features": name}) for name, (_, words) in STEPS.items()),
+    Quirk("features", "all of these together: what extract --protocol study stores", _of_study("features")),
+    Quirk(
+        "sampling", "clips dated by the start of their window, features not centred over time", _of_study("sampling")
+    ),
+    Quirk("edges", "the edges of runs are kept", _of_study("trim_s")),
+    Quirk(
+        "lag",
+        "pairs near in time, and what depends on the time between TRs alone, are kept",
+        _of_study("min_lag_s", "lag_means"),
+    ),
+    Quirk("weights", "layer weights of single runs averaged, not fitted on all of them", _of_study("weights")),
+    Quirk("comparison", "Pearson's r instead of rank correlation", _of_study("compare")),
 )
 
 
@@ -142,11 +176,6 @@ def is_of_study(attributes: Mapping[str, Any]) -> bool:
     """Return whether a result's attributes are those of an RSA by the study's protocol; other results have but one."""
     options: Mapping[str, Any] = attributes.get("options", {})
     return options.get("protocol") == "study"
-
-
-def with_quirk(settings: RsaSettings, fields: tuple[str, ...]) -> RsaSettings:
-    """Return the settings with some fields as the study has them."""
-    return replace(settings, **{name: getattr(STUDY, name) for name in fields})
 
 
 def condition_settings(protocol: str, words: Mapping[str, Any], *, what: str) -> RsaSettings:

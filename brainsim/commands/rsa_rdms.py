@@ -1,4 +1,4 @@
-"""Turn stored activations and BOLD into RDMs, block by block of pairs, one layer in memory at a time."""
+"""Turn inner products of layers and stored BOLD into RDMs, block by block of pairs, one layer in memory at a time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import numpy as np
 
 from brainsim.commands.encoding_data import Subject, SubjectGroup, tell_repeats
 from brainsim.commands.encoding_plan import stream_masks
-from brainsim.commands.kernels import clip_averages
+from brainsim.commands.rsa_grams import GramPlan, layer_grams
 from brainsim.commands.rsa_options import REPEAT_DISTANCES, RsaSettings
-from brainsim.core.errors import AlignmentError, InvalidValueError
-from brainsim.core.progress import Progress
+from brainsim.core.errors import InvalidValueError
+from brainsim.core.progress import Progress, progress_of_tasks
 
 if TYPE_CHECKING:
     from brainsim.features.bands import LayerSource
     from brainsim.rsa.blocks import PairBlock
-    from brainsim.store import NodeInfo, Store
-
-# Columns of activations in memory at once: 16,384 float32 columns of 4,510 clips are 282 MiB.
-BLOCK_FEATURES = 16384
+    from brainsim.store import Store
 
 # A stream of one voxel has no pattern.
 MIN_PATTERN = 2
@@ -116,9 +113,10 @@ def group_rdms(
     # Models have no noise: where the brain's distances are squared and in units of it, theirs are squared.
     of_models = "sqeuclidean" if settings.distance in REPEAT_DISTANCES else settings.distance
     A = [np.empty((len(layers), block.n_pairs), np.float32) for block in blocks]
-    with progress.task("model RDMs", total=len(layers), unit="layers") as task:
+    plan = GramPlan(shown.timing, tuple(block.runs for block in blocks), settings.sampling, device)
+    with progress_of_tasks(progress), progress.task("model RDMs", total=len(layers), unit="layers") as task:
         for row, layer in enumerate(layers):
-            rdms = layer_rdms(store, layer, shown, blocks, settings, distance=of_models, device=device)
+            rdms = layer_rdms(store, layer, plan, blocks, distance=of_models)
             for block, rdm in zip(A, rdms, strict=True):
                 block[row] = rdm
             task.advance()
@@ -148,65 +146,17 @@ def group_rdms(
 
 
 def layer_rdms(
-    store: Store,
-    layer: LayerSource,
-    group: SubjectGroup,
-    blocks: Sequence[PairBlock],
-    settings: RsaSettings,
-    *,
-    distance: str,
-    device: str = "cpu",
+    store: Store, layer: LayerSource, plan: GramPlan, blocks: Sequence[PairBlock], *, distance: str
 ) -> list[np.ndarray]:
-    """Return a layer's RDM of every block after the haemodynamic response, float64 (n_pairs,) each.
-
-    All that happens between activations and an RDM is linear in time, so that it is applied to blocks of features, and
-    inner products and sums over features are all that is kept of them.
-    """
-    from brainsim.rsa.rdm import gram_of_blocks, square_rdm
-
-    matrices = [_time_matrix(store, layer, group, run, settings) for run in range(len(group.timing))]
-    # What is left of features that are not centred lies in the last digits of their products.
-    dtype = np.float64 if settings.sampling == "window-start" else np.float32
-
-    def features(block: PairBlock) -> Iterator[np.ndarray]:
-        for start in range(0, layer.n_features, BLOCK_FEATURES):
-            columns = slice(start, min(start + BLOCK_FEATURES, layer.n_features))
-            parts = []
-            for run in block.runs:
-                read = store.read(layer.nodes[group.timing[run].stimulus], "values", columns=columns)
-                parts.append(matrices[run].astype(dtype) @ read.astype(dtype))
-            yield np.concatenate(parts)[block.rows]
+    """Return a layer's RDM of every block after the haemodynamic response, float64 (n_pairs,) each."""
+    from brainsim.rsa.rdm import square_rdm
 
     rdms = []
-    for block in blocks:
-        gram, sums = gram_of_blocks(features(block), len(block.rows), device=device)
+    for block, gram in zip(blocks, layer_grams(store, layer, plan), strict=True):
+        products, sums = gram.products[np.ix_(block.rows, block.rows)], gram.sums[block.rows]
         name = f"{layer.name} in run {block.name}"
-        rdms.append(square_rdm(gram, sums, layer.n_features, distance=distance, name=name)[block.i, block.j])
+        rdms.append(square_rdm(products, sums, layer.n_features, distance=distance, name=name)[block.i, block.j])
     return rdms
-
-
-def _time_matrix(store: Store, layer: LayerSource, group: SubjectGroup, run: int, settings: RsaSettings) -> np.ndarray:
-    """Return what turns a run's clips into TRs as BOLD would show them, (n_trs, n_clips)."""
-    from brainsim.features.hrf import hrf_matrix, sampling_matrix
-
-    timing = group.timing[run]
-    grid = timing.grid
-    if settings.sampling == "window-start":
-        clip_s = store.read(layer.nodes[timing.stimulus], "window_s")[:, 0]
-        weights = sampling_matrix(clip_s, grid.tr_s, grid.n_trs, start_s=grid.start_s)
-        empty = np.flatnonzero((weights == 0).all(axis=1))
-        if len(empty):
-            raise AlignmentError(
-                f"{len(empty)} of {grid.n_trs} TRs of run {timing.run} have no clip of {layer.name} in the 20 s before "
-                f"their middle (first: TR {empty[0]}).",
-                hint="trim the run (ingest --drop-volumes, --n-trs)",
-            )
-        return weights
-    H = hrf_matrix(grid.n_trs, grid.tr_s)
-    average = clip_averages(store, layer, timing).astype(np.float64)
-    # Each feature about its mean of the run, as BOLD is.
-    centred: np.ndarray = H @ (average - average.mean(axis=0))
-    return centred
 
 
 def stream_rdms(
@@ -254,18 +204,6 @@ def _bold_rdm(patterns: Sequence[np.ndarray], block: PairBlock, distance: str, n
         square = square_rdm(X @ X.T, X.sum(axis=1), X.shape[1], distance=distance, name=name)
     pairs: np.ndarray = square[block.i, block.j].astype(np.float32)
     return pairs
-
-
-def by_protocol(nodes: Sequence[NodeInfo], protocol: str) -> list[NodeInfo]:
-    """Return the activations of one protocol where a model is stored by several, and all of the others."""
-    there: dict[str, set[str]] = {}
-    for node in nodes:
-        there.setdefault(node.attributes["model"], set()).add(str(node.attributes.get("protocol", "")))
-    return [
-        node
-        for node in nodes
-        if protocol not in there[node.attributes["model"]] or node.attributes.get("protocol", "") == protocol
-    ]
 
 
 def drift_caveats(subjects: Sequence[Subject]) -> list[str]:

@@ -21,6 +21,7 @@ MAKERS = {
     "bold": "brainsim ingest, with --overwrite",
     "rois": "brainsim ingest, with --overwrite",
     "kernels": "brainsim kernel, fit or partition",
+    "grams": "brainsim rsa",
     "work": "the fit or partition that was interrupted",
     "truth": "brainsim simulate, with --overwrite",
 }

@@ -61,9 +61,12 @@ class LayerSource:
 
 
 def select_layers(
-    nodes: Iterable[StoredNode], *, models: Sequence[str] = ("*",), stimuli: Sequence[str]
+    nodes: Iterable[StoredNode], *, models: Sequence[str] = ("*",), stimuli: Sequence[str], protocol: str = "default"
 ) -> list[LayerSource]:
     """Pick the stored layers of some models that cover all stimuli.
+
+    A model that is stored by several protocols is taken by the one that is wanted, else by default, unless its feature
+    set is named.
 
     Parameters
     ----------
@@ -73,6 +76,8 @@ def select_layers(
         Globs over model names or feature sets (``mae-*``, ``mae-base@1a2b3c4d``).
     stimuli : sequence of str
         Stimuli that every layer must have.
+    protocol : str
+        Protocol of extraction that is wanted.
 
     Returns
     -------
@@ -91,9 +96,9 @@ def select_layers(
         feature_set = node.path.split("/")[1]
         attributes = node.attributes
         table.setdefault(feature_set, {}).setdefault(attributes["layer"], {})[attributes["stimulus"]] = node
-    model_of = {
-        fs: next(iter(next(iter(layers.values())).values())).attributes["model"] for fs, layers in table.items()
-    }
+    told = {fs: next(iter(next(iter(layers.values())).values())).attributes for fs, layers in table.items()}
+    model_of = {fs: str(attributes["model"]) for fs, attributes in told.items()}
+    protocol_of = {fs: str(attributes.get("protocol", "")) for fs, attributes in told.items()}
     if not table:
         raise UnknownNameError(
             "the store holds no activations.", hint="brainsim extract MOVIE… --models NAME --store STORE"
@@ -106,9 +111,23 @@ def select_layers(
                 f"no stored model matches {glob!r}; {suggest(glob, sorted(set(model_of.values())))}",
                 hint="brainsim store ls activations",
             )
+        if "@" not in glob:
+            matching = [fs for fs in matching if fs in _preferred(fs, model_of, protocol_of, protocol)]
         chosen += [fs for fs in matching if fs not in chosen]
     _refuse_twins(chosen, model_of)
     return [source for fs in chosen for source in _layers_of(fs, table[fs], stimuli)]
+
+
+def _preferred(
+    feature_set: str, model_of: Mapping[str, str], protocol_of: Mapping[str, str], wanted: str
+) -> Sequence[str]:
+    """Return the feature sets of the same model by the wanted protocol, else those by default, else all."""
+    twins = [fs for fs, model in model_of.items() if model == model_of[feature_set]]
+    for protocol in (wanted, "default"):
+        found = [fs for fs in twins if protocol_of[fs] == protocol]
+        if found:
+            return found
+    return twins
 
 
 def _refuse_twins(chosen: Sequence[str], model_of: Mapping[str, str]) -> None:

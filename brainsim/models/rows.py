@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from brainsim.core.checks import check_choice
@@ -20,7 +20,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 #   stacked          (B, 3 T, H, W)     all red frames, then green, then blue
 LAYOUTS = ("image", "frames-channels", "channels-frames", "stacked")
 
-PROTOCOLS = ("default", "study")
+# Protocol default with one step of the study's, so that what a conclusion owes to each can be told: what of the
+# protocol it takes, and in words.
+STEPS: dict[str, tuple[tuple[str, ...], str]] = {
+    "study-mask": (("random_mask", "masked_tokens"), "tokens are dropped or masked, and shuffled"),
+    "study-scaling": (("divisor", "mean", "std"), "pixels are scaled otherwise than in training"),
+    "study-window": (("n_frames", "frame_stride", "sampling_hz"), "clips are of consecutive frames"),
+}
+PROTOCOLS = ("default", "study", *STEPS)
 # Of the products in a forward pass; models.precision says what they stand for in torch.
 PRECISIONS = ("fp32", "fp16", "bf16")
 WEIGHT_KINDS = ("torchvision", "timm", "transformers", "file", "own", "random", "none")
@@ -228,9 +235,22 @@ class ModelRow:
         return list(self.modules).index(layer) if self.modules else self.layers(tap).index(layer)
 
     def protocol(self, name: str = "default") -> ProtocolSpec:
-        """Return a protocol by name; a row without one of its own for `study` is run as by default."""
+        """Return a protocol by name; a row without one of its own for `study` is run as by default.
+
+        ``study-mask``, ``study-scaling`` and ``study-window`` are the default with one of the study's steps (`STEPS`).
+        """
         check_choice("protocol", name, PROTOCOLS)
-        return self.protocols.get(name, self.protocols["default"])
+        default = self.protocols["default"]
+        if name not in STEPS:
+            return self.protocols.get(name, default)
+        study, taken = self.protocols.get("study", default), STEPS[name][0]
+        of_input = {f.name: getattr(study.input, f.name) for f in fields(InputSpec) if f.name in taken}
+        of_spec = {f.name: getattr(study, f.name) for f in fields(ProtocolSpec) if f.name in taken}
+        return replace(default, input=replace(default.input, **of_input), **of_spec)
+
+    def is_changed_by(self, protocol: str) -> bool:
+        """Return whether a protocol shows the network anything else than the default does, or masks it otherwise."""
+        return self.identity(protocol) != self.identity()
 
     def layers(self, tap: str | None = None) -> tuple[str, ...]:
         """Return the taps of a tap set ("mlp-out", "residual"), or the row's own."""

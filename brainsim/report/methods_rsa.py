@@ -204,12 +204,15 @@ def describe_flips(units: str = "runs") -> tuple[str, list[str]]:
 
 def describe_audit(audit: AuditSet) -> Told:
     """Return what was compared between two protocols."""
-    steps = "; ".join(f"{s['quirk']} ({s['words']})" for s in audit.steps)
+    taken = [s for s in audit.steps if s["differs"] or not s.get("not_stored")]
+    steps = "; ".join(f"{s['quirk']} ({s['words']})" for s in taken)
+    left = [s["quirk"] for s in audit.steps if s not in taken]
     text = (
         f"All scores were made twice: by protocol default (“{audit.name}”) and as the study's scripts make them "
         f"(“{audit.name}-study”). A conclusion is which of two systems is more like a stream, or that neither is "
         "shown to "
         f"be (q ≤ {audit.max_q:g}). To find what a difference owes to what, each step was also taken alone: {steps}."
+        + (f" Activations by {join_words(left)} alone were not stored." if left else "")
     )
     return f"Two protocols: {audit.name}", text, []
 

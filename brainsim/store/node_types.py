@@ -78,6 +78,7 @@ for _row in (
         ("values", "valid"),
     ),
     NodeType("kernel", "kernels/{digest16}", {"K": ("time", "time_other")}, ("K",)),
+    NodeType("gram", "grams/{digest16}", {"products": ("pair",), "sums": ("time",)}, ("products", "sums")),
     NodeType(
         "fit",
         "fits/{name}/{dataset}/{subject}",

@@ -17,8 +17,8 @@ from brainsim.store.scan import Place
 from brainsim.store.verify import verify_node
 
 # What is gone on from chunk by chunk, and what whoever needs it makes again by itself.
-RESUMED, REMADE = ("activations",), ("kernel", "work")
-REMADE_FOLDERS = ("activations", "kernels", "work")
+RESUMED, REMADE = ("activations",), ("kernel", "gram", "work")
+REMADE_FOLDERS = ("activations", "kernels", "grams", "work")
 
 Done = Literal["rewritten", "unfinished", "deleted", "left"]
 

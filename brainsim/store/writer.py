@@ -12,6 +12,7 @@ import numpy as np
 from brainsim.core.checks import check_node_name
 from brainsim.core.errors import InvalidValueError, StoreDamageError
 from brainsim.store.bfloat16 import BFLOAT16, LARGEST, overflows, round_to_bfloat16
+from brainsim.store.exchange import exchange
 from brainsim.store.files import METADATA, clear_folder, make_folder, move, named_os_errors, put
 from brainsim.store.layout import (
     ArrayLayout,
@@ -174,7 +175,7 @@ class NodeWriter:
             record.info.attributes.update(self._attributes)
             record = finish_record(record, layouts, files)
             put(f"{self._folder}/{METADATA}", self._lock.partial, node_document(record))
-            if self._folder != self._home:
+            if self._folder != self._home and not exchange(self._folder, self._home):
                 move(self._home, self._lock.trash)
                 move(self._folder, self._home)
         self.info, self._record = record.info, None

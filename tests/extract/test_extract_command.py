@@ -22,6 +22,7 @@ from brainsim.core.errors import (
     StoreError,
     UnknownNameError,
 )
+from brainsim.core.progress import SilentProgress
 from brainsim.models import MODELS, InputSpec, ModelRow, Network, ProtocolSpec, load_model, register_rows
 from brainsim.stimuli import iter_frames, open_stimulus, plan_clips, render_moving_photographs, write_video
 from brainsim.store import Store
@@ -534,6 +535,38 @@ def test_images_are_one_row_each(tmp_path: Path, store: Path) -> None:
     np.testing.assert_allclose(pixels.mean(axis=1), np.array([10, 20, 30]) / 255, rtol=1e-5)
     still = box.read(f"activations/{summary.feature_sets['frame-difference']}/grid/set", "values")
     assert (still == 0).all()
+
+
+def test_a_step_of_the_study_is_extracted_for_the_models_that_it_changes(movies: list[Path], store: Path) -> None:
+    told = Notes()
+    models = ["mae-base-tiny", "mae-base-finetuned-tiny", "cnn-flow-selfsup-tiny"]
+    options: dict[str, Any] = {"store": store, "layers": ["*1*"], "step_s": 2.0, "progress": told}
+    extract(movies[0], models=models, **options)
+    summary = extract(movies[0], models=models, protocol="study-mask", **options)
+    assert list(summary.feature_sets) == ["mae-base-tiny"]
+    assert told.notes == [
+        "--protocol study-mask changes nothing for cnn-flow-selfsup-tiny, mae-base-finetuned-tiny: protocol default "
+        "serves for them."
+    ]
+    with pytest.raises(
+        InvalidValueError, match=r"--protocol study-window changes nothing .*; it does for videomae-base"
+    ):
+        extract(movies[0], models=models, protocol="study-window", **options)
+    nodes = Store(store).nodes("activations")
+    assert {n.attributes["protocol"] for n in nodes if n.attributes["model"] == "mae-base-tiny"} == {
+        "default",
+        "study-mask",
+    }
+
+
+class Notes(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def test_random_masks_do_not_depend_on_what_was_extracted_before(movies: list[Path], store: Path) -> None:

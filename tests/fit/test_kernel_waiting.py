@@ -15,7 +15,7 @@ import pytest
 from fit_store import write_activations, write_subject
 
 from brainsim import fit, kernel, partition
-from brainsim.commands import kernel_tasks
+from brainsim.commands import kernel_tasks, made_once
 from brainsim.core.errors import NumericalError, StoreLockedError
 from brainsim.core.progress import SilentProgress
 from brainsim.store import ArraySpec, Store
@@ -113,8 +113,8 @@ def test_the_kernel_of_a_process_that_is_killed_is_taken_over(path: Path) -> Non
 
 
 def test_a_process_that_never_ends_is_an_error_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_tasks, "WAIT_S", 0.05)
-    monkeypatch.setattr(kernel_tasks, "POLL_S", 0.01)
+    monkeypatch.setattr(made_once, "WAIT_S", 0.05)
+    monkeypatch.setattr(made_once, "POLL_S", 0.01)
     planned = kernel(dataset="tiny", store=path, models=["mae"], bands="layer", dry_run=True)
     node = planned.kernels[0]["node"]
     store = Store(path, "a")

@@ -119,7 +119,7 @@ def fake_audit(*, seed: int = 0) -> AuditSet:
     rng = np.random.default_rng(seed)
     default = {(s, m): around(rng, rng.uniform(0.02, 0.2)) for s in STREAMS for m, _ in MODELS}
     study = {k: around(rng, 1.8 * e.mean) for k, e in default.items()}
-    names = ("features", "sampling", "edges", "lag", "weights", "comparison")
+    names = ("mask", "features", "sampling", "edges", "lag", "weights", "comparison")
     changed = tuple(
         {"stream": s, "a": a, "b": b, "default": "neither", "study": b, "changed_by": list(by)}
         for s, a, b, by in (
@@ -130,7 +130,8 @@ def fake_audit(*, seed: int = 0) -> AuditSet:
     )
     steps = tuple(
         {
-            "quirk": n, "words": f"what step {n} does", "differs": n != "edges",
+            "quirk": n, "words": f"what step {n} does", "differs": n not in ("mask", "edges"),
+            "not_stored": [MODELS[4][0]] if n in ("mask", "features") else [],
             "rows": [{"stream": s, "model": m, "mean": e.mean + 0.01} for (s, m), e in default.items()],
         }
         for n in names

@@ -101,6 +101,15 @@ def test_an_audit_tells_what_changes_and_by_which_step(folder: Path) -> None:
     assert float(steps["lag"]["mean_absolute_change"]) == pytest.approx(0.01, rel=1e-4)
     text = (folder / "index.html").read_text().replace("\u00a0", " ")
     assert "3 of 144 conclusions about two systems (2 %) depend on the protocol" in text
+    # A step whose activations are not stored changed nothing that is known.
+    system = MODELS[4][0]
+    assert (steps["mask"]["differs"], steps["mask"]["mean_absolute_change"]) == (
+        f"not known: activations of {system} by it are not stored",
+        "n/a",
+    )
+    assert steps["features"]["differs"] == f"yes; not known for {system}, whose activations by it are not stored"
+    assert steps["edges"]["differs"] == "no: the data have it already"
+    assert "Activations by mask alone were not stored." in text
 
 
 def test_methods_name_what_was_done_once_for_analyses_made_alike(tmp_path: Path) -> None:

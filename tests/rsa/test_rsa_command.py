@@ -208,6 +208,9 @@ def test_both_protocols_are_told_side_by_side(tmp_path: Path) -> None:
     assert opened.has("rsa/two-study/toy/group")
     audit = opened.info("audits/two/toy").attributes
     assert [step["quirk"] for step in audit["steps"]] == [
+        "mask",
+        "scaling",
+        "window",
         "features",
         "sampling",
         "edges",
@@ -222,6 +225,33 @@ def test_both_protocols_are_told_side_by_side(tmp_path: Path) -> None:
     again = rsa("two", dataset="toy", store=store, protocol="both", method="none")
     assert again.n_nodes_written == 0
     assert again.audit == summary.audit
+
+
+def test_an_audit_tells_the_steps_of_extraction_apart_where_each_is_stored(tmp_path: Path) -> None:
+    both = {"dataset": "toy", "protocol": "both", "method": "none"}
+    names = ("default", "study", "study-mask", "study-scaling", "study-window")
+    store = write_store(tmp_path / "s.zarr", n_trs=N_TRS, protocols=names[:3])
+    rsa("two", store=store, **both)
+    steps = {step["quirk"]: step for step in Store(store).info("audits/two/toy").attributes["steps"]}
+    assert [name for name in ("mask", "scaling", "window", "features") if steps[name]["differs"]] == [
+        "mask",
+        "features",
+    ]
+    # A step alone is the RSA of its activations.
+    alone = write_store(tmp_path / "alone.zarr", n_trs=N_TRS, protocols=("study-mask",))
+    assert steps["mask"]["rows"] == list(rsa("two", dataset="toy", store=alone, method="none").rows)
+    # What is stored later is told later, by the same command.
+    more = write_store(tmp_path / "more.zarr", n_trs=N_TRS, protocols=names)
+    for node in Store(more).nodes("activations"):
+        if node.attributes["protocol"] in names[3:]:
+            shutil.copytree(more / node.path, store / node.path)
+            for parent in Path(node.path).parents[:-1]:
+                shutil.copy(more / parent / "zarr.json", store / parent / "zarr.json")
+    again = rsa("two", store=store, **both)
+    assert (again.n_nodes_written, again.n_nodes_reused) == (1, 8)
+    kept = Store(store).info("audits/two/toy").attributes
+    assert all(step["differs"] for step in kept["steps"] if step["quirk"] in ("mask", "scaling", "window", "features"))
+    assert rsa("two", store=store, **both).n_nodes_written == 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ import pytest
 from brainsim.core.errors import StoreError, StoreLockedError
 from brainsim.core.seeds import named_rng
 from brainsim.store import ArraySpec, Store
+from brainsim.store import writer as writing
+from brainsim.store.exchange import exchange
 
 NODE = "activations/m@1/l/r"
 KEY = {"step_s": 1.0}
@@ -269,3 +271,70 @@ def test_killed_at_any_instant_never_leaves_a_wrong_number(tmp_path: Path) -> No
         assert store.verify() == []
         for info in store.nodes():
             assert (store.read(info.path, "X") == info.key["round"]).all()
+
+
+def test_killed_at_any_instant_never_leaves_nothing_of_a_node_that_is_kept_until_then(tmp_path: Path) -> None:
+    script = """
+    import sys
+    import numpy as np
+    from brainsim.store import ArraySpec, Store
+    store = Store(sys.argv[1], "a")
+    for round in range(100_000):
+        with store.writer("n/kept", type="toy", key={"round": round}, arrays={"X": ArraySpec((30, 8))},
+                          overwrite=True, keep_old=True) as writer:
+            writer.append("X", np.full((30, 8), round))
+            writer.complete()
+        if not round:
+            print("ready", flush=True)
+    """
+    rng = named_rng(4, "kill")
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "s.zarr")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        threading.Event().wait(float(rng.uniform(0.0, 0.1)))
+        kill(process)
+        store = Store(tmp_path / "s.zarr")
+        assert store.verify() == []
+        info = store.info("n/kept")
+        assert (store.read(info.path, "X") == info.key["round"]).all()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kept_node_changes_places_with_the_new_one(
+    tmp_path: Path, can_exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "s.zarr", "a")
+    store.write(NODE, type="toy", key={"n": 1}, arrays={"X": X, "Y": X[:3]})
+
+    def refuse(*_: str) -> None:
+        raise AssertionError("there was an instant without the node")
+
+    if can_exchange:
+        monkeypatch.setattr(writing, "move", refuse)
+    else:
+        monkeypatch.setattr(writing, "exchange", lambda *_: False)
+    with store.writer(
+        NODE, type="toy", key={"n": 2}, arrays={"X": ArraySpec((64, 16))}, overwrite=True, keep_old=True
+    ) as other:
+        other.append("X", 2 * X)
+        np.testing.assert_array_equal(store.read(NODE, "X"), X)
+        other.complete()
+    np.testing.assert_array_equal(store.read(NODE, "X"), 2 * X)
+    assert set(store.info(NODE).arrays) == {"X"}
+    assert store.verify() == []
+    assert {left.suffix for left in (tmp_path / "s.zarr" / ".locks").iterdir()} <= {".lock"}
+
+
+def test_folders_are_exchanged_where_the_system_can(tmp_path: Path) -> None:
+    a, b = tmp_path / "ä", tmp_path / "b"
+    for folder in (a, b):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    assert exchange(str(a), str(b)) == (sys.platform in ("linux", "darwin"))
+    assert [f.name for f in a.iterdir()] == ["b"]
+    assert not exchange(str(a), str(tmp_path / "absent"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.lines import Line2D
 
@@ -111,8 +113,8 @@ def tabulate_steps(audit: AuditSet, *, key: str) -> Table:
             if row["mean"] is not None and (e := audit.default.get((row["stream"], row["model"]))) is not None
         ]
         shift = sum(moved) / len(moved) if moved else None
-        differs = "yes" if step["differs"] else "no: the data have it already"
-        rows.append((step["quirk"], step["words"], differs, shift, n))
+        is_known = step["differs"] or not step.get("not_stored")
+        rows.append((step["quirk"], step["words"], _tell_difference(step), shift if is_known else None, n))
     columns = (
         Column("step", "Step"),
         Column("words", "What is done as the study does it"),
@@ -126,6 +128,14 @@ def tabulate_steps(audit: AuditSet, *, key: str) -> Table:
         f"conclusions: of the {len(audit.changed)} that differ between the protocols."
     )
     return Table(key, "Which step changes what", columns, tuple(rows), note)
+
+
+def _tell_difference(step: Mapping[str, Any]) -> str:
+    """Return whether a step changed anything, and for whom that is not known."""
+    lacking = join_words(step.get("not_stored", ()))
+    if step["differs"]:
+        return f"yes; not known for {lacking}, whose activations by it are not stored" if lacking else "yes"
+    return f"not known: activations of {lacking} by it are not stored" if lacking else "no: the data have it already"
 
 
 def tell_audit(audit: AuditSet) -> tuple[str, ...]:
