@@ -10,7 +10,7 @@ import numpy as np
 
 from brainsim.commands.haemodynamics import FIR, haemodynamics
 from brainsim.core.provenance import digest
-from brainsim.core.timing import average_matrix
+from brainsim.core.timing import average_weights
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -116,7 +116,9 @@ def clip_averages(store: Store, layer: LayerSource, timing: RunTiming) -> csr_ar
     from scipy.sparse import csr_array
 
     time_s = store.read(layer.nodes[timing.stimulus], "time_s")
-    return csr_array(average_matrix(time_s, timing.grid, what=f"clips of {layer.name} in run {timing.run}"))
+    what = f"clips of {layer.name} in run {timing.run}"
+    trs, clips, weights = average_weights(time_s, timing.grid, what=what)
+    return csr_array((weights, (trs, clips)), shape=(timing.grid.n_trs, len(time_s)))
 
 
 def block_width(n_rows: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from brainsim.commands.made_once import make_once
 from brainsim.core.errors import AlignmentError
 from brainsim.core.provenance import digest
 from brainsim.core.runs import RunLayout
+from brainsim.core.timing import TrGrid
 
 if TYPE_CHECKING:
     from brainsim.commands.encoding_data import RunTiming
@@ -214,16 +216,19 @@ def _window_gram(
 
 def _window_matrix(store: Store, layer: LayerSource, timing: RunTiming) -> BandedMatrix:
     """Return what turns a run's clips into TRs, (n_trs, n_clips), in float64."""
-    from brainsim.features.hrf import BandedMatrix, sampling_matrix
-
-    grid = timing.grid
     clip_s = store.read(layer.nodes[timing.stimulus], "window_s")[:, 0]
-    weights = sampling_matrix(clip_s, grid.tr_s, grid.n_trs, start_s=grid.start_s)
-    empty = np.flatnonzero((weights == 0).all(axis=1))
-    if len(empty):
+    matrix = _sampling(clip_s.astype(np.float64).tobytes(), timing.grid)
+    if len(matrix.empty_rows):
         raise AlignmentError(
-            f"{len(empty)} of {grid.n_trs} TRs of run {timing.run} have no clip of {layer.name} in the 20 s before "
-            f"their middle (first: TR {empty[0]}).",
+            f"{len(matrix.empty_rows)} of {timing.grid.n_trs} TRs of run {timing.run} have no clip of {layer.name} in "
+            f"the 20 s before their middle (first: TR {matrix.empty_rows[0]}).",
             hint="trim the run (ingest --drop-volumes, --n-trs)",
         )
-    return BandedMatrix(weights)
+    return matrix
+
+
+@lru_cache(maxsize=64)  # layers share the times of their clips: they are not looked up in the response again for each
+def _sampling(clip_s: bytes, grid: TrGrid) -> BandedMatrix:
+    from brainsim.features.hrf import BandedMatrix, sampling_matrix
+
+    return BandedMatrix(sampling_matrix(np.frombuffer(clip_s), grid.tr_s, grid.n_trs, start_s=grid.start_s))

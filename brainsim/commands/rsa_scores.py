@@ -183,11 +183,12 @@ def _model_scores(
 ) -> tuple[np.ndarray, int]:
     """Return the similarity of what models predict with what was held out, and how many predict nothing."""
     from brainsim.rsa.combine import standardise
-    from brainsim.rsa.compare import SEE_ZERO, compare_each
+    from brainsim.rsa.compare import SEE_ZERO, as_seen, compare_each
 
     offsets = _offsets(rdms.Y)
     scores = np.empty((len(systems), len(rdms.targets), len(rdms.blocks)))
     for block, (A, Y, m) in enumerate(zip(rdms.A, rdms.Y, moments, strict=True)):
+        seen = as_seen(settings.compare, Y)
         for row, columns in enumerate(systems):
             weights = by_model[row][block]  # (n_targets, n_columns)
             if settings.compare == "pearson":
@@ -195,7 +196,7 @@ def _model_scores(
             else:
                 own = standardise(A[columns]) if settings.weights == "pooled" else A[columns].astype(np.float64)
                 predicted = weights @ own
-                scores[row, :, block] = compare_each(settings.compare, predicted + offsets[block], Y)
+                scores[row, :, block] = compare_each(settings.compare, predicted + offsets[block], seen)
     empty = np.stack(
         [[(w == 0).all(axis=1) for w in weights] for weights in by_model]
     )  # (n_models, n_blocks, n_targets)

@@ -50,8 +50,10 @@ class TrGrid:
         return np.clip(np.floor(position).astype(np.int64), -1, self.n_trs)
 
 
-def average_matrix(time_s: np.ndarray, grid: TrGrid, *, what: str = "clips") -> np.ndarray:
-    """Return the matrix that averages rows at `time_s` into TRs.
+def average_weights(
+    time_s: np.ndarray, grid: TrGrid, *, what: str = "clips"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the entries of the matrix, (n_trs, n_clips), that averages clips at `time_s` into TRs.
 
     Parameters
     ----------
@@ -64,8 +66,10 @@ def average_matrix(time_s: np.ndarray, grid: TrGrid, *, what: str = "clips") -> 
 
     Returns
     -------
-    ndarray of float32, (n_trs, n_clips)
-        Rows sum to 1.
+    trs, clips : ndarray of int64, (n_entries,)
+        Row and column of each entry; clips outside the run have none.
+    weights : ndarray of float32, (n_entries,)
+        Those of a row sum to 1.
 
     Raises
     ------
@@ -73,8 +77,8 @@ def average_matrix(time_s: np.ndarray, grid: TrGrid, *, what: str = "clips") -> 
         Where a TR has no clip.
     """
     tr = grid.tr_of(time_s)
-    weights = (tr[None, :] == np.arange(grid.n_trs)[:, None]).astype(np.float64)  # (n_trs, n_clips)
-    counts = weights.sum(axis=1)
+    clips = np.flatnonzero((tr >= 0) & (tr < grid.n_trs))
+    counts = np.bincount(tr[clips], minlength=grid.n_trs)
     if (counts == 0).any():
         empty = np.flatnonzero(counts == 0)
         raise AlignmentError(
@@ -83,5 +87,4 @@ def average_matrix(time_s: np.ndarray, grid: TrGrid, *, what: str = "clips") -> 
             f"{np.min(time_s):.3f} and {np.max(time_s):.3f} s).",
             hint=f"extract with --step-s {grid.tr_s:g} or less, or cut the run (ingest --drop-volumes, --stimulus-map)",
         )
-    averages: np.ndarray = (weights / counts[:, None]).astype(np.float32)
-    return averages
+    return tr[clips], clips, (1 / counts[tr[clips]]).astype(np.float32)

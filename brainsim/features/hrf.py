@@ -93,10 +93,11 @@ def hrf_matrix(n_trs: int, tr_s: float, *, hrf: str = "spm") -> np.ndarray:
     check_number("TR", tr_s, above=0, unit="s")
     check_choice("--hrf", hrf, tuple(HRFS))
     integral = HRFS[hrf].integral
-    lag = (np.arange(n_trs)[:, None] - np.arange(n_trs)[None, :]) * tr_s
+    steps = np.arange(n_trs)
+    lag = steps * tr_s
     total = float(integral(np.array(LENGTH_S)))
-    matrix: np.ndarray = (integral(lag + tr_s / 2) - integral(lag - tr_s / 2)) / total
-    return np.tril(matrix)
+    response = (integral(lag + tr_s / 2) - integral(lag - tr_s / 2)) / total  # after so many TRs
+    return np.tril(response[np.abs(steps[:, None] - steps[None, :])])
 
 
 # The study's response ends after 20 s.
@@ -132,7 +133,9 @@ def sampling_matrix(clip_s: np.ndarray, tr_s: float, n_trs: int, *, start_s: flo
     # Rounding moves no sample across the ends of the response.
     lag_s = np.round(middle_s[:, None] - np.asarray(clip_s, np.float64)[None, :], 6)
     inside = (lag_s >= 0) & (lag_s < STUDY_LENGTH_S)
-    return np.where(inside, canonical_hrf(lag_s), 0.0) / (1 - HRFS["spm"].ratio)
+    matrix = np.zeros(lag_s.shape)
+    matrix[inside] = canonical_hrf(lag_s[inside]) / (1 - HRFS["spm"].ratio)
+    return matrix
 
 
 class BandedMatrix:
@@ -144,12 +147,18 @@ class BandedMatrix:
     ----------
     matrix : ndarray of float64, (n_rows, n_columns)
         Any matrix; the nearer its entries lie to a diagonal, the more is saved.
+
+    Attributes
+    ----------
+    empty_rows : ndarray of int64
+        Rows that see nothing.
     """
 
     N_ROWS = 32
 
     def __init__(self, matrix: np.ndarray) -> None:
         self.shape = matrix.shape
+        self.empty_rows = np.flatnonzero((matrix == 0).all(axis=1))
         self._parts = []
         for start in range(0, len(matrix), self.N_ROWS):
             rows = slice(start, min(start + self.N_ROWS, len(matrix)))
@@ -161,5 +170,5 @@ class BandedMatrix:
         """Return the product with X (n_columns, n), float64 (n_rows, n)."""
         out = np.empty((self.shape[0], X.shape[1]))
         for rows, columns, part in self._parts:
-            np.matmul(part, X[columns].astype(np.float64), out=out[rows])
+            np.matmul(part, X[columns].astype(np.float64, copy=False), out=out[rows])
         return out

@@ -23,6 +23,7 @@ from brainsim.core.errors import InvalidValueError, NumericalError
 from brainsim.core.resources import memory_free_bytes
 from brainsim.core.runs import RunLayout
 from brainsim.features.blas import lower_product
+from brainsim.features.hrf import BandedMatrix
 from brainsim.stimuli.ahead import run_ahead
 
 SCALINGS = ("zscore", "center")
@@ -250,10 +251,11 @@ def convolve_kernel(K: np.ndarray, layout: RunLayout, *, responses: Sequence[np.
     ndarray of float64, (n_rows, n_rows)
     """
     out = K.astype(np.float64)
-    for rows, response in zip(layout.slices, responses, strict=True):
+    banded = [BandedMatrix(response) for response in responses]
+    for rows, response in zip(layout.slices, banded, strict=True):
         out[rows] = response @ out[rows]
-    for rows, response in zip(layout.slices, responses, strict=True):
-        out[:, rows] = out[:, rows] @ response.T
+    for rows, response in zip(layout.slices, banded, strict=True):
+        out[:, rows] = (response @ out[:, rows].T).T
     return out
 
 

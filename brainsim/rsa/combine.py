@@ -81,7 +81,9 @@ def _ridge_path(moments: Moments, columns: Columns) -> list[np.ndarray]:
     return [(Vt.T @ ((s / (s**2 + alpha * moments.n_pairs))[:, None] * projected)).T for alpha in ALPHAS]
 
 
-def pooled_weights(moments: Sequence[Moments], columns: Columns, *, combine: str = "nnls") -> list[np.ndarray]:
+def pooled_weights(
+    moments: Sequence[Moments], columns: Columns, *, combine: str = "nnls", others: Sequence[Moments] | None = None
+) -> list[np.ndarray]:
     """Return, for each block, the weights that are fitted on all others together.
 
     Parameters
@@ -92,6 +94,8 @@ def pooled_weights(moments: Sequence[Moments], columns: Columns, *, combine: str
         Layers that are combined.
     combine : {"nnls", "ridge"}
         Least squares with weights of at least 0, or with a penalty.
+    others : sequence of Moments, optional
+        What `pool_others` makes of `moments`, where it is known: many sets of layers are fitted to the same.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def pooled_weights(moments: Sequence[Moments], columns: Columns, *, combine: str
     if len(moments) < 2:
         raise InvalidValueError(f"{len(moments)} run(s); layers are combined by leaving one run out of at least 2.")
     if combine == "nnls":
-        return [nnls_weights(others, columns) for others in pool_others(moments)]
+        return [nnls_weights(pooled, columns) for pooled in others or pool_others(moments)]
     return [
         ridge_weights([m for other, m in enumerate(moments) if other != held], columns) for held in range(len(moments))
     ]

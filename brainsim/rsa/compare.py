@@ -207,17 +207,31 @@ def why_untested(name: str, *, squared: bool = False) -> str | None:
     return None
 
 
-def compare_each(name: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return the similarity of each row of A with the same row of B, float64 (n,)."""
-    if name in ("spearman", "pearson", "cosine"):
-        A, B = (rank_rows(X) if name == "spearman" else X.astype(np.float64) for X in (A, B))
-        if name != "cosine":
-            A, B = (X - X.mean(axis=1, keepdims=True) for X in (A, B))
-        norm = np.linalg.norm(A, axis=1) * np.linalg.norm(B, axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            similar: np.ndarray = np.where(norm > 0, np.einsum("ij,ij->i", A, B) / norm, np.nan)
+# Similarities that are inner products of RDMs as they see them.
+_ANGLES = ("spearman", "pearson", "cosine")
+
+
+def as_seen(name: str, X: np.ndarray) -> np.ndarray:
+    """Return RDMs (n, n_pairs) as a comparison sees them: ranks, about their mean, of length 1 where it is an angle.
+
+    What is compared with many others need be sorted once; a row without length is NaN.
+    """
+    if name not in _ANGLES:
+        return X
+    seen = rank_rows(X) if name == "spearman" else X.astype(np.float64)
+    if name != "cosine":
+        seen -= seen.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(seen, axis=1, keepdims=True)
+    seen /= np.where(norm > 0, norm, np.nan)
+    return seen
+
+
+def compare_each(name: str, A: np.ndarray, seen_B: np.ndarray) -> np.ndarray:
+    """Return the similarity of each row of A with the same row of B, float64 (n,); B is given as `as_seen` gives it."""
+    if name in _ANGLES:
+        similar: np.ndarray = np.vecdot(as_seen(name, A), seen_B)
         return similar
-    return np.array([COMPARISONS[name](a[None], b[None])[0, 0] for a, b in zip(A, B, strict=True)])
+    return np.array([COMPARISONS[name](a[None], b[None])[0, 0] for a, b in zip(A, seen_B, strict=True)])
 
 
 def noise_ceiling(

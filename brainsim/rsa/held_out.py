@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from brainsim.rsa.combine import Columns, nnls_weights, ridge_weights, standardise
-from brainsim.rsa.compare import SEE_ZERO, compare_each
+from brainsim.rsa.compare import SEE_ZERO, as_seen, compare_each
 from brainsim.rsa.drawn import DrawnPairing, DrawnRdms
 from brainsim.rsa.moments import pair_moments
 from brainsim.stats.pair_sums import PairSums
@@ -84,7 +84,7 @@ def _similarity(
     compare: str, weights: np.ndarray, layers: np.ndarray, offset: np.ndarray, brain: np.ndarray
 ) -> np.ndarray:
     """Return the similarity of what standardised layers predict with each subject; without weights 0, or the mean's."""
-    scores = np.nan_to_num(compare_each(compare, weights @ layers + offset[:, None], brain))
+    scores = np.nan_to_num(compare_each(compare, weights @ layers + offset[:, None], as_seen(compare, brain)))
     nothing = (weights == 0).all(axis=1) & (compare not in SEE_ZERO)
     return np.where(nothing, 0.0, scores)
 

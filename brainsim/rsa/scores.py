@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from brainsim.rsa.combine import Columns, Weigh, averaged_weights, mean_of_others, nnls_weights, pooled_weights
-from brainsim.rsa.moments import Moments
+from brainsim.rsa.moments import Moments, pool_others
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,14 @@ class SystemScores:
 
 def weigh_pooled(combine: str) -> Weigh:
     """Return the weighing by all other blocks together; it takes standardised moments."""
-    return lambda moments, columns: pooled_weights(moments, columns, combine=combine)
+    pooled: list[tuple[Sequence[Moments], list[Moments]]] = []  # the last moments, and what is pooled of them
+
+    def weigh(moments: Sequence[Moments], columns: Columns) -> list[np.ndarray]:
+        if combine == "nnls" and not (pooled and pooled[0][0] is moments):
+            pooled[:] = [(moments, pool_others(moments))]
+        return pooled_weights(moments, columns, combine=combine, others=pooled[0][1] if pooled else None)
+
+    return weigh
 
 
 def score_sets(moments: Sequence[Moments], sets: Sequence[Columns], weigh: Weigh) -> np.ndarray:

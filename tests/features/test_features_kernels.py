@@ -8,7 +8,7 @@ import torch
 
 from brainsim.core.errors import AlignmentError, InvalidValueError, NumericalError
 from brainsim.core.runs import RunLayout
-from brainsim.core.timing import TrGrid, average_matrix
+from brainsim.core.timing import TrGrid, average_weights
 from brainsim.features.kernels import (
     centre_within_runs,
     delay_kernel,
@@ -126,13 +126,19 @@ def test_impossible_delays_are_named(delays: tuple[int, ...]) -> None:
 
 def test_clips_are_averaged_into_the_tr_in_which_they_end() -> None:
     # Clips end every second; TR 2 s: TR k holds those that end in (2k, 2k + 2], never a later one.
-    average = average_matrix(np.arange(1, 11, dtype=float), TrGrid(5, 2.0))
-    np.testing.assert_allclose(average @ np.arange(1, 11), [1.5, 3.5, 5.5, 7.5, 9.5])
-    late = average_matrix(np.arange(1, 11, dtype=float), TrGrid(3, 2.0, start_s=4.0))
-    np.testing.assert_allclose(late @ np.arange(1, 11), [5.5, 7.5, 9.5])
+    time_s = np.arange(1, 11, dtype=float)
+    for grid, expected in (
+        (TrGrid(5, 2.0), [1.5, 3.5, 5.5, 7.5, 9.5]),
+        (TrGrid(3, 2.0, start_s=4.0), [5.5, 7.5, 9.5]),
+        (TrGrid(1, 3.0, start_s=-1.0), [1.5]),
+    ):
+        trs, clips, weights = average_weights(time_s, grid)
+        assert weights.dtype == np.float32
+        np.testing.assert_allclose(np.bincount(trs, weights * time_s[clips]), expected, rtol=1e-6)
+        np.testing.assert_allclose(np.bincount(trs, weights), 1, rtol=1e-6)
 
 
 def test_a_tr_without_a_clip_is_named_with_its_time() -> None:
     with pytest.raises(AlignmentError, match=r"2 of 7 TRs .* TR 5, ending at 12\.000 s") as error:
-        average_matrix(np.arange(1, 11, dtype=float), TrGrid(7, 2.0))
+        average_weights(np.arange(1, 11, dtype=float), TrGrid(7, 2.0))
     assert error.value.hint is not None
