@@ -260,16 +260,17 @@ def noise_ceiling(
     """
     if len(rdms) < 2:
         return float("nan"), float("nan")
-    z = rdms.astype(np.float64)
-    if not raw:
-        if comparison in (spearman, kendall):
-            z = rank_rows(z)
-        if comparison in (spearman, kendall, pearson):
-            z = z - z.mean(axis=1, keepdims=True)
-        z /= np.linalg.norm(z, axis=1, keepdims=True)
+    angle = next((name for name in _ANGLES if COMPARISONS[name] is comparison), None)
+    alike = angle or ("spearman" if comparison is kendall else "cosine")  # tau-a sees ranks
+    z = rdms.astype(np.float64) if raw else as_seen(alike, rdms)
     everyone = z.sum(axis=0)
-    lower = np.array([comparison(rdm[None], (everyone - own)[None])[0, 0] for rdm, own in zip(rdms, z, strict=True)])
-    upper = comparison(rdms, everyone[None])[:, 0]
+    if angle is not None and not raw:  # each is sorted once
+        lower = compare_each(angle, everyone - z, z)
+        upper = z @ as_seen(angle, everyone[None])[0]
+    else:
+        rests = everyone - z
+        lower = np.array([comparison(a[None], b[None])[0, 0] for a, b in zip(rdms, rests, strict=True)])
+        upper = comparison(rdms, everyone[None])[:, 0]
     if squared:
         lower, upper = lower**2, upper**2
     return float(lower.mean()), float(upper.mean())
