@@ -271,7 +271,8 @@ def extract(
     sizes = sizing.describe_jobs(todo, options) if todo else []
     sizing.check_room(sizes, box, box.path)
     if todo and cluster == "threads":
-        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow, use_cores  # brings torch
+        from brainsim.commands.extract_run import load_models, run_jobs, tell_slow  # brings torch
+        from brainsim.compute.threads import use_cores
         from brainsim.models.sketch import trim_sketches
 
         loaded = load_models(todo, options, progress)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import NamedTuple
 
@@ -62,13 +62,6 @@ def load_models(jobs: Sequence[Job], options: ExtractOptions, progress: Progress
                 model.compile(options.batch_size)
                 task.advance()
     return loaded
-
-
-@contextmanager
-def use_cores(n: int) -> Iterator[None]:
-    """Have forward passes on a CPU use `n` cores at most for a block; 0 is all that torch would use."""
-    with torch_threads(min(n or torch.get_num_threads(), torch.get_num_threads())):
-        yield
 
 
 def tell_slow(models: Mapping[str, LoadedModel]) -> tuple[str, ...]:

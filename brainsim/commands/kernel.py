@@ -102,7 +102,7 @@ def kernel(
     cluster : {"threads", "local", "slurm", "cuda"}
         Where layers are made: one after another on all cores, or each by a worker.
     n_workers : int
-        Workers of the cluster; 0 takes what there is.
+        Workers of the cluster; with "threads", cores that products use; 0 takes what there is.
     cluster_options : sequence of str
         Further words for the cluster as KEY=VALUE; by default none.
     dry_run : bool
@@ -128,6 +128,7 @@ def kernel(
     from brainsim.commands.haemodynamics import FIR, read_haemodynamics
     from brainsim.commands.kernel_tasks import ensure_kernels
     from brainsim.commands.kernels import KernelOptions
+    from brainsim.compute.threads import use_cores
     from brainsim.features.bands import BAND_LEVELS, make_bands, select_layers
     from brainsim.features.kernels import SCALINGS, check_delays
 
@@ -153,7 +154,8 @@ def kernel(
     n_all = len({path for group in groups for path in _paths(made, group, options)})
     if missing and not dry_run:
         _check_space(opened, nbytes)
-        ensure_kernels(opened, made, groups, options, cluster=workers, progress=progress)
+        with use_cores(n_workers if cluster == "threads" else 0):
+            ensure_kernels(opened, made, groups, options, cluster=workers, progress=progress)
         rows = [{**row, "state": "made" if row["state"] == "missing" else "there"} for row in rows]
     return KernelSummary(
         dataset=dataset,

@@ -85,6 +85,15 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def use_cores(n: int) -> Iterator[None]:
+    """Have torch, and what is as many threads as torch has, use `n` cores at most for a block; 0 is all of them."""
+    import torch
+
+    with torch_threads(min(n or torch.get_num_threads(), torch.get_num_threads())):
+        yield
+
+
 class MadeOnce(Generic[Key, Result]):
     """The latest few results of a function; threads that want the same one wait for whoever makes it.
 

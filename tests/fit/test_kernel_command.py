@@ -12,8 +12,9 @@ import torch
 from fit_store import clip_features, write_activations, write_subject
 
 from brainsim import kernel, store_import
-from brainsim.commands import kernels
+from brainsim.commands import kernel_tasks, kernels
 from brainsim.commands.fit import fit
+from brainsim.compute.threads import torch_threads
 from brainsim.core.errors import AlignmentError, InvalidValueError, NumericalError, UnknownNameError
 from brainsim.store import Store
 
@@ -137,6 +138,18 @@ def test_trs_without_clips_and_features_that_are_not_finite_leave_no_kernel(path
     with pytest.raises(NumericalError, match=r"cnn/layer0.*not finite"):
         kernel(dataset="tiny", store=path)
     assert store.nodes("kernels", complete=None) == []
+
+
+@pytest.mark.parametrize(("n_workers", "n_threads"), [(1, 1), (0, 3), (9, 3)])
+def test_n_workers_is_the_number_of_cores(
+    path: Path, n_workers: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    real = kernel_tasks.layer_kernel
+    monkeypatch.setattr(kernel_tasks, "layer_kernel", lambda *a: seen.add(torch.get_num_threads()) or real(*a))
+    with torch_threads(3):
+        kernel(dataset="tiny", store=path, n_workers=n_workers)
+    assert seen == {n_threads}
 
 
 @pytest.mark.slow

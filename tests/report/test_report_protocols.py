@@ -56,6 +56,7 @@ def test_the_audit_on_the_page_is_that_of_the_store(store: Path, folder: Path) -
     steps = rows_of(folder, "two-steps")
     assert [r["step"] for r in steps] == [s["quirk"] for s in kept["steps"]]
     for row, step in zip(steps, kept["steps"], strict=True):
+        assert not step["not_stored"]
         assert int(row["n_conclusions"]) == sum(step["quirk"] in c["changed_by"] for c in kept["changed"])
     scores = {(r["stream"], r["system"], r["protocol"]): float(r["score"]) for r in rows_of(folder, "two-protocols")}
     for protocol, name in (("default", "two"), ("study", "two-study")):

@@ -114,7 +114,8 @@ def tabulate_steps(audit: AuditSet, *, key: str) -> Table:
         ]
         shift = sum(moved) / len(moved) if moved else None
         is_known = step["differs"] or not step.get("not_stored")
-        rows.append((step["quirk"], step["words"], _tell_difference(step), shift if is_known else None, n))
+        known = (shift, n) if is_known else (None, None)
+        rows.append((step["quirk"], step["words"], _tell_difference(step), *known))
     columns = (
         Column("step", "Step"),
         Column("words", "What is done as the study does it"),
