@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,22 @@ def test_a_limit_on_file_size_is_a_named_error(tmp_path: Path) -> None:
     ]
 
 
+def stores_of_the_killed(path: Path, script: str) -> Iterator[Store]:
+    """Run a script that writes and says when it has begun, kill it a moment later, and yield what it left: 8 times."""
+    rng = named_rng(3, script)
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        threading.Event().wait(float(rng.uniform(0.0, 0.1)))
+        kill(process)
+        store = Store(path)
+        assert store.verify() == []
+        yield store
+
+
 def test_killed_at_any_instant_never_leaves_a_wrong_number(tmp_path: Path) -> None:
     script = """
     import sys
@@ -256,19 +273,7 @@ def test_killed_at_any_instant_never_leaves_a_wrong_number(tmp_path: Path) -> No
             store.write(f"n/{node}", type="toy", key={"round": round}, arrays={"X": np.full((30, 8), round)},
                         chunk_rows=8, overwrite=True)
     """
-    rng = named_rng(3, "kill")
-    for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "s.zarr")],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        threading.Event().wait(float(rng.uniform(0.0, 0.1)))
-        kill(process)
-        store = Store(tmp_path / "s.zarr")
-        assert store.verify() == []
+    for store in stores_of_the_killed(tmp_path / "s.zarr", script):
         for info in store.nodes():
             assert (store.read(info.path, "X") == info.key["round"]).all()
 
@@ -287,19 +292,7 @@ def test_killed_at_any_instant_never_leaves_nothing_of_a_node_that_is_kept_until
         if not round:
             print("ready", flush=True)
     """
-    rng = named_rng(4, "kill")
-    for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "s.zarr")],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        threading.Event().wait(float(rng.uniform(0.0, 0.1)))
-        kill(process)
-        store = Store(tmp_path / "s.zarr")
-        assert store.verify() == []
+    for store in stores_of_the_killed(tmp_path / "s.zarr", script):
         info = store.info("n/kept")
         assert (store.read(info.path, "X") == info.key["round"]).all()
 
