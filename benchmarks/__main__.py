@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("search", "lattice", "nulls", "memory", "extract", "kernel", "store", "ingest", "rsa")
+BENCHMARKS = ("search", "lattice", "nulls", "memory", "extract", "kernel", "store", "ingest", "rsa", "audit")
 
 
 def main(arguments: list[str]) -> None:

@@ -25,10 +25,11 @@ FIGURES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "nulls": ("rows", lambda value: value == 160),
     "kernel": ("n_delays", lambda value: value == 4),
     "store": ("chunk files: store", lambda value: value == 4),
+    "audit": ("gram nodes", lambda value: value == 4 * 6),
 }
 
 
-@pytest.mark.parametrize("name", ["search", "lattice", "nulls", "extract", "kernel", "store", "ingest", "rsa"])
+@pytest.mark.parametrize("name", ["search", "lattice", "nulls", "extract", "kernel", "store", "ingest", "rsa", "audit"])
 def test_a_benchmark_prints_and_keeps_its_figures(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
