@@ -8,7 +8,7 @@ from pathlib import Path
 from brainsim.core.checks import check_choice, check_count, check_number
 from brainsim.core.errors import InvalidValueError
 from brainsim.models.pool_names import check_pool
-from brainsim.models.rows import PRECISIONS, ModelRow
+from brainsim.models.rows import PRECISIONS, PROTOCOLS, ModelRow
 from brainsim.stimuli import CLIP_WINDOWS, PADS, RESIZES
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -46,6 +46,7 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         check_pool(self.pool)
         check_choice("dtype", self.dtype, DTYPES)
+        check_choice("protocol", self.protocol, PROTOCOLS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("resize", self.resize, RESIZES)
         check_choice("clip_window", self.clip_window, CLIP_WINDOWS)
