@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.signal import lfilter
 
+from benchmarks.stopwatch import seconds_of
 from brainsim.commands.rsa import rsa
 from brainsim.store import Store
 
@@ -45,16 +44,10 @@ def run(*, quick: bool, device: str) -> dict[str, Any]:
             "subjects": n_subjects,
         }
         for protocol in ("default", "both"):
-            spent = _timed(lambda p=protocol: rsa("bench", dataset="bench", store=path, protocol=p, device=device))
+            spent = seconds_of(lambda p=protocol: rsa("bench", dataset="bench", store=path, protocol=p, device=device))
             figures[f"protocol {protocol}, s"] = spent
         figures["gram nodes"] = len(Store(path).nodes("grams"))
     return figures
-
-
-def _timed(command: Callable[[], object]) -> float:
-    begin_s = time.perf_counter()
-    command()
-    return time.perf_counter() - begin_s
 
 
 def _write_store(store: Store, n_trs: tuple[int, ...], systems: dict[str, tuple[str, int]], n_subjects: int) -> None:

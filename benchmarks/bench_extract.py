@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.stopwatch import seconds_of
 from brainsim.commands import extract_jobs, extract_run
 from brainsim.commands.extract_options import ExtractOptions
 from brainsim.compute.threads import torch_threads
@@ -94,7 +95,7 @@ class _Case:
             layers = [self.model.taps[repeat * n_layers // n_repeats].name]
             for name, way in ways.items():
                 begin_s = time.process_time()
-                seconds[name].append(_time(way))
+                seconds[name].append(seconds_of(way))
                 cpu_s[name].append(time.process_time() - begin_s)
         middle = {name: statistics.median(values) for name, values in seconds.items()}
         # What else the machine does comes and goes: each is compared with what was measured just before or after it.
@@ -189,9 +190,3 @@ class _Case:
     def _wait(self) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize()
-
-
-def _time(way: Callable[[], None]) -> float:
-    begin_s = time.perf_counter()
-    way()
-    return time.perf_counter() - begin_s

@@ -103,6 +103,8 @@ def _plan_step(store: Store, default: MovieRsa, quirk: Quirk) -> MovieRsa:
     """Return the plan of protocol default with one step taken as the study takes it."""
     from brainsim.commands.rsa_movies import plan_movies
 
+    if not quirk.protocol:  # of the same activations
+        return replace(default, settings=replace(default.settings, method="none", **quirk.changes))
     subjects = tuple(s.name for group in default.groups for s in group.subjects)
     settings = replace(default.settings, method="none", **quirk.changes)
     plan = plan_movies(store, replace(default.request, subjects=subjects), "default", settings)
@@ -130,17 +132,14 @@ def _score_step(store: Store, plan: MovieRsa) -> dict[str, Any]:
 
 def _lacking_models(store: Store, plan: MovieRsa, quirk: Quirk) -> list[str]:
     """Return the models that a step of extraction changes and that are not stored by it."""
+    from brainsim.commands.rsa_rdms import stored_otherwise
     from brainsim.models import MODELS
     from brainsim.models.catalogue import UNTRAINED
 
     if not quirk.protocol:
         return []
-    stored = {
-        layer.model
-        for layer in plan.layers
-        if store.info(next(iter(layer.nodes.values()))).attributes.get("protocol") == quirk.protocol
-    }
-    rows = {model: model.removesuffix(UNTRAINED) for model in plan.columns if model not in stored}
+    others = stored_otherwise(store, plan.layers, quirk.protocol)
+    rows = {model: model.removesuffix(UNTRAINED) for model in others}
     return [model for model, row in rows.items() if row in MODELS and MODELS[row].is_changed_by(quirk.protocol)]
 
 

@@ -221,14 +221,21 @@ def drift_caveats(subjects: Sequence[Subject]) -> list[str]:
     ]
 
 
+def stored_otherwise(store: Store, layers: Sequence[LayerSource], protocol: str) -> list[str]:
+    """Return the models whose activations were not made by a protocol of extraction."""
+    others = [
+        layer.model
+        for layer in layers
+        if store.info(next(iter(layer.nodes.values()))).attributes.get("protocol") != protocol
+    ]
+    return list(dict.fromkeys(others))
+
+
 def study_caveats(store: Store, layers: Sequence[LayerSource], subjects: Sequence[Subject]) -> list[str]:
     """Return in which ways stored data are not what the study's scripts analyse."""
     found = []
-    other = [
-        layer for layer in layers if store.info(next(iter(layer.nodes.values()))).attributes.get("protocol") != "study"
-    ]
-    if other:
-        models = list(dict.fromkeys(layer.model for layer in other))
+    models = stored_otherwise(store, layers, "study")
+    if models:
         found.append(
             f"{len(models)} of {len({la.model for la in layers})} models are stored by another protocol than study "
             f"({', '.join(models[:5])}): extract --protocol study gives the study's inputs and taps."

@@ -180,7 +180,7 @@ class AuditSet:
     changed : tuple of mapping
         Conclusions that differ: stream, a, b, default, study (a system or "neither"), changed_by (names of steps).
     steps : tuple of mapping
-        quirk, words, differs.
+        quirk, words, differs; not_stored (models whose activations by a step of extraction are not stored).
     n_conclusions : int
         How many there are: two systems in a stream each.
     max_q : float
@@ -200,3 +200,8 @@ class AuditSet:
     max_q: float
     n_subjects: int
     comparisons: tuple[str, str] = ("", "")
+
+    @staticmethod
+    def is_known(step: Options) -> bool:
+        """Return whether it is known what a step changes: for some models at least, or because it changes none."""
+        return bool(step["differs"]) or not step.get("not_stored")

@@ -204,9 +204,8 @@ def describe_flips(units: str = "runs") -> tuple[str, list[str]]:
 
 def describe_audit(audit: AuditSet) -> Told:
     """Return what was compared between two protocols."""
-    taken = [s for s in audit.steps if s["differs"] or not s.get("not_stored")]
-    steps = "; ".join(f"{s['quirk']} ({s['words']})" for s in taken)
-    left = [s["quirk"] for s in audit.steps if s not in taken]
+    steps = "; ".join(f"{s['quirk']} ({s['words']})" for s in audit.steps if audit.is_known(s))
+    left = [s["quirk"] for s in audit.steps if not audit.is_known(s)]
     text = (
         f"All scores were made twice: by protocol default (“{audit.name}”) and as the study's scripts make them "
         f"(“{audit.name}-study”). A conclusion is which of two systems is more like a stream, or that neither is "

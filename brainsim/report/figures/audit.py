@@ -113,8 +113,7 @@ def tabulate_steps(audit: AuditSet, *, key: str) -> Table:
             if row["mean"] is not None and (e := audit.default.get((row["stream"], row["model"]))) is not None
         ]
         shift = sum(moved) / len(moved) if moved else None
-        is_known = step["differs"] or not step.get("not_stored")
-        known = (shift, n) if is_known else (None, None)
+        known = (shift, n) if audit.is_known(step) else (None, None)
         rows.append((step["quirk"], step["words"], _tell_difference(step), *known))
     columns = (
         Column("step", "Step"),
