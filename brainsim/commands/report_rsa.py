@@ -100,6 +100,7 @@ def _read_families(
         "joint": subsets[-1],
         "group_joint": {w["stream"]: read_estimate(w) for w in group.get("joint", [])},
         "group_families": _by(group.get("unique", []), "quantity", "stream", "family"),
+        "family_comparisons": tuple(group.get("family_comparisons", ())),
     }
     if len(alone) == len(families):
         found["alone"] = np.moveaxis(subsets[alone], 0, -1)

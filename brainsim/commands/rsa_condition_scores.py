@@ -118,7 +118,12 @@ def score_conditions(
     if not sets.subsets:
         return ConditionScores(layer, model, tables, list(dict.fromkeys(notes)))
     tables["interval_of_parts"] = OF_PARTS
-    tables |= family_tables({s: held_out[s][1][sets.subsets] for s in streams}, found.families, str(options["subsets"]))
+    tables |= family_tables(
+        {s: held_out[s][1][sets.subsets] for s in streams},
+        found.families,
+        str(options["subsets"]),
+        seed=int(options["seed"]),
+    )
     r2, joint = (
         np.stack([held_out[s][k][rows] for s in streams], axis=1) for k, rows in ((1, sets.subsets), (0, sets.joint))
     )

@@ -117,7 +117,9 @@ def group_tables(
         "untested": untested,
         **_tables_between(groups, streams, names),
         **(
-            family_tables({s: stack_subjects(groups, "subset_r2", s) for s in streams}, families, subset_spec)
+            family_tables(
+                {s: stack_subjects(groups, "subset_r2", s) for s in streams}, families, subset_spec, seed=seed
+            )
             if groups[0].subset_r2 is not None
             else {}
         ),
@@ -154,11 +156,9 @@ def _tables_between(groups: Sequence[GroupScores], streams: Sequence[str], names
 
 
 def family_tables(
-    scores_of: Mapping[str, np.ndarray], families: Mapping[str, Sequence[str]], spec: str
+    scores_of: Mapping[str, np.ndarray], families: Mapping[str, Sequence[str]], spec: str, *, seed: int = 0
 ) -> dict[str, Any]:
     """Return unique and shared parts of families in held-out variance of RDMs, by the lattice of a partition.
-
-    Unique parts, and families alone, have p and q over families and streams (`score_rows`).
 
     Parameters
     ----------
@@ -168,31 +168,49 @@ def family_tables(
         Models of each family.
     spec : str
         Which subsets.
+    seed : int
+        Of the sign flips, where there are too many subjects to count all.
+
+    Returns
+    -------
+    dict
+        ``unique`` (unique parts, and families alone), ``parts`` and ``joint``: rows with mean and interval, of which
+        ``unique`` and ``joint`` have p and q (`score_rows`; q over all families and streams of one quantity).
+        ``family_comparisons``: every two families of a stream, by their unique parts, or alone where there are none
+        (`compare_rows`; q over all of them).
     """
     from brainsim.stats.intervals import crossed_row
-    from brainsim.stats.significance import score_rows, with_q
+    from brainsim.stats.significance import compare_rows, score_rows, with_q
     from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
 
-    fitted_row = partial(crossed_row, cross_validated=True)
     names = list(families)
+    fitted = [True] * len(names)  # on the other folds
     plan = subset_plan(len(names), spec)
-    unique, shared, joint = [], [], []
+    singles = [1 << family for family in range(len(names))]
+    rows, shared, joint, compared = [], [], [], []
     for stream, scores in scores_of.items():
-        joint.append({"stream": stream, **fitted_row(scores[-1])})
+        quantities: dict[str, np.ndarray] = {}
         if plan.has_unique:
-            tested = score_rows(unique_parts(scores, plan), cross_validated=[True] * len(names))
-            unique += [
-                {"stream": stream, "family": family, "quantity": "unique", **row}
-                for family, row in zip(names, tested, strict=True)
-            ]
+            quantities["unique"] = unique_parts(scores, plan)
             parts = commonality_parts(scores, plan)
             for members, values in zip(subset_names(names, plan.part_masks), parts, strict=True):
-                shared.append({"stream": stream, "families": members, **fitted_row(values)})
-        for at, mask in enumerate(plan.masks):
-            if mask.bit_count() == 1 and len(names) > 1:
-                family = names[mask.bit_length() - 1]
-                (row,) = score_rows(scores[at][None], cross_validated=[True])
-                unique.append({"stream": stream, "family": family, "quantity": "alone", **row})
+                shared.append({"stream": stream, "families": members, **crossed_row(values, cross_validated=True)})
+        if len(names) > 1 and all(mask in plan.masks for mask in singles):
+            quantities["alone"] = np.stack([scores[plan.row(mask)] for mask in singles])
+        for quantity, values in quantities.items():
+            tested = score_rows(values, cross_validated=fitted, seed=seed)
+            heads = [{"stream": stream, "family": family, "quantity": quantity} for family in names]
+            rows += [{**head, **row} for head, row in zip(heads, tested, strict=True)]
+        joint.append({"stream": stream, **score_rows(scores[-1:], cross_validated=[True], seed=seed)[0]})
+        for quantity, values in list(quantities.items())[:1]:
+            pairs = compare_rows(values, names, cross_validated=fitted, seed=seed)
+            compared += [{"stream": stream, "quantity": quantity, **pair} for pair in pairs]
     for quantity in ("unique", "alone"):  # one family of tests each: all families in all streams
-        with_q([row for row in unique if row["quantity"] == quantity])
-    return {"families": {f: list(m) for f, m in families.items()}, "unique": unique, "parts": shared, "joint": joint}
+        with_q([row for row in rows if row["quantity"] == quantity])
+    return {
+        "families": {f: list(m) for f, m in families.items()},
+        "unique": rows,
+        "parts": shared,
+        "joint": with_q(joint),
+        "family_comparisons": with_q(compared),
+    }

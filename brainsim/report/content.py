@@ -175,7 +175,18 @@ class PartitionSet:
     @property
     def explained(self) -> str:
         """What is divided into parts, in words."""
-        return "the variance of responses" if self.of == "responses" else "the variance of the brain's RDMs"
+        return "the variance of the brain's RDMs" if self.is_of_rdms else "the variance of responses"
+
+    def title(self, words: str) -> str:
+        """Return the title of a figure or table, which says so where it is of RDMs."""
+        if not self.is_of_rdms:
+            return words
+        return f"Variance of RDMs: {words[0].lower() if words[1].islower() else words[0]}{words[1:]}"
+
+    @property
+    def is_of_rdms(self) -> bool:
+        """Whether it is the variance of RDMs that is divided, of which there is one per stream."""
+        return self.of == "RDMs"
 
     @property
     def random(self) -> str:

@@ -92,6 +92,8 @@ class RsaSet:
     group_families : mapping of (quantity, stream, family) to Estimate
     group_parts : mapping of (stream, families) to Estimate
     group_joint : mapping of stream to Estimate
+    family_comparisons : tuple of mapping
+        As `PartitionSet.comparisons`.
     geometry : GeometrySet or None
     interval_of_parts : str
         What an interval of a family's part is, where it is another one.
@@ -126,6 +128,7 @@ class RsaSet:
     group_families: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
     group_parts: Mapping[tuple[str, tuple[str, ...]], Estimate] = field(default_factory=dict)
     group_joint: Mapping[str, Estimate] = field(default_factory=dict)
+    family_comparisons: tuple[Options, ...] = ()
     geometry: GeometrySet | None = None
     comparison: str = ""
     distance: str = ""

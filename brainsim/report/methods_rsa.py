@@ -167,10 +167,13 @@ def _describe_tests_of_parts(rsa: RsaSet) -> list[str]:
     """Return how parts of families were tested, which are never scored on all stimuli."""
     if not any(math.isfinite(e.p) for e in rsa.group_families.values()):
         return []
-    return [
+    sentences = [
         f"Parts of families were tested one-sided, with subjects and {rsa.held_out} as random effects; q is over all "
         "families and streams"
     ]
+    if rsa.family_comparisons:
+        sentences.append("Every two families were compared likewise, two-sided; q is over all pairs and streams")
+    return sentences
 
 
 def describe_random_effects(units: str = "runs") -> tuple[str, list[str]]:

@@ -27,6 +27,7 @@ def as_partition(rsa: RsaSet) -> PartitionSet | None:
         group=rsa.group_families,
         group_joint=rsa.group_joint,
         group_parts=rsa.group_parts,
+        comparisons=rsa.family_comparisons,
         interval=rsa.interval_of_parts or rsa.interval,
         options=rsa.options,
         of="RDMs",

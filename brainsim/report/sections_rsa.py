@@ -5,11 +5,17 @@ from __future__ import annotations
 from brainsim.report.content import AuditSet, RsaSet
 from brainsim.report.figures.audit import draw_audit, tabulate_changes, tabulate_steps, tell_audit
 from brainsim.report.figures.best_layers import draw_best_layers, tabulate_best_layers
-from brainsim.report.figures.crossing import draw_comparisons, draw_pairs, draw_residuals
+from brainsim.report.figures.crossing import (
+    draw_comparisons,
+    draw_family_comparisons,
+    draw_pairs,
+    draw_residuals,
+)
 from brainsim.report.figures.estimates import main_quantity
+from brainsim.report.figures.joint import tabulate_joint
 from brainsim.report.figures.layers import draw_layer_curves, has_curves
 from brainsim.report.figures.mds import draw_mds
-from brainsim.report.figures.partition import draw_families
+from brainsim.report.figures.partition import draw_families, tabulate_families
 from brainsim.report.figures.parts import draw_parts
 from brainsim.report.figures.rdms import draw_rdms
 from brainsim.report.figures.similarity import draw_similarity, tabulate_similarity
@@ -65,6 +71,9 @@ def _parts(r: RsaSet, keys: KeyMaker) -> list[Block | None]:
         return []
     return [
         draw_families(p, None, quantity, key=keys.make(r.name, "rdm", quantity)),
+        tabulate_families(p, None, quantity, key=keys.make(r.name, "rdm", quantity, "table")),
+        draw_family_comparisons(p, key=keys.make(r.name, "rdm", "comparisons")),
+        tabulate_joint(p, key=keys.make(r.name, "rdm", "joint", "table")),
         draw_venn(p, key=keys.make(r.name, "rdm", "venn")),
         draw_parts(p, None, key=keys.make(r.name, "rdm", "parts")),
     ]

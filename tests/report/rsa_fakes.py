@@ -97,8 +97,28 @@ def fake_whole_rsa(*, n_subjects: int = 4, seed: int = 0, families: tuple[str, .
         parts=parts,
         part_values=values,
         n_subsets=len(parts),
+        family_comparisons=tuple(
+            {
+                "stream": s,
+                "quantity": "unique",
+                "a": a,
+                "b": b,
+                "mean": e.mean,
+                "low": e.low,
+                "high": e.high,
+                "p": q,
+                "q": q,
+                "p_subjects": q,
+                "q_subjects": q,
+                "n_subjects": n_subjects,
+            }
+            for i, s in enumerate(STREAMS)
+            for (j, a), (k, b) in combinations(enumerate(families), 2)
+            for e in [around(rng, float((values[:, i, j] - values[:, i, k]).mean()), 0.006)]
+            for q in [0.01 if e.excludes_zero else 0.4]
+        ),
         group_families={
-            ("unique", s, f): around(rng, float(values[:, i, j].mean()), 0.006)
+            ("unique", s, f): replace(around(rng, float(values[:, i, j].mean()), 0.006), p=0.01 * (j + 1), q=0.05)
             for i, s in enumerate(STREAMS)
             for j, f in enumerate(families)
         },

@@ -81,6 +81,11 @@ def test_parts_of_rdm_variance_on_the_page_are_those_of_the_group(store: Path, f
             # What each subject has by its own node is what the group was made from.
             subjects = [float(unique[row["stream"], row["family"]][f"subject_sub-0{i}"]) for i in (1, 2, 3)]
             assert subjects == pytest.approx(row["subjects"], rel=1e-3, abs=1e-6)
+    pairs = {(r["stream"], r["a"], r["b"]): r for r in rows_of(folder, "two-rdm-comparisons")}
+    assert len(pairs) == len(kept["family_comparisons"]) > 0
+    for row in kept["family_comparisons"]:
+        told = pairs[row["stream"], row["a"], row["b"]]
+        assert float(told["a_less_b"]) == pytest.approx(row["mean"], rel=1e-4, abs=1e-8)
 
 
 def test_an_audit_whose_other_protocol_is_gone_is_left_out(store: Path, tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def rows_of(folder: Path, key: str) -> list[dict[str, str]]:
 
 
 def test_every_figure_of_an_rsa_has_title_unit_n_and_numbers(folder: Path) -> None:
-    assert check_page(folder) == 11
+    assert check_page(folder) == 12
     keys = {p.stem for p in (folder / "figures").iterdir()}
-    kinds = ("similarity", "comparisons", "rsa-layers", "best-layers", "rdm-unique", "rdm-parts", "pairs", "residuals",
-             "rdms", "mds", "protocols")  # fmt: skip
+    kinds = ("similarity", "comparisons", "rsa-layers", "best-layers", "rdm-unique", "rdm-parts",
+             "rdm-comparisons", "pairs", "residuals", "rdms", "mds", "protocols")  # fmt: skip
     assert keys == {f"whole-{kind}" for kind in kinds}
 
 
@@ -91,6 +91,22 @@ def test_parts_of_rdm_variance_are_told_as_such_and_without_targets(folder: Path
     assert float(rows["early", "mvd"]["unique_r2"]) == pytest.approx(
         RSA.group_families["unique", "early", "mvd"].mean, rel=1e-5
     )
+    joint = rows_of(folder, "whole-rdm-joint-table")
+    assert [r["stream"] for r in joint] == list(STREAMS)
+    assert "n_targets" not in joint[0]
+    assert "Variance of RDMs: R² of all families together" in text
+
+
+def test_families_are_compared_two_by_two_by_their_parts_of_rdm_variance(folder: Path) -> None:
+    rows = {(r["stream"], r["a"], r["b"]): r for r in rows_of(folder, "whole-rdm-comparisons")}
+    assert len(rows) == len(STREAMS) * 10 == len(RSA.family_comparisons)
+    for row in RSA.family_comparisons:
+        told = rows[row["stream"], row["a"], row["b"]]
+        assert float(told["a_less_b"]) == pytest.approx(row["mean"], rel=1e-4, abs=1e-8)
+        assert float(told["q"]) == pytest.approx(row["q"], rel=1e-4)
+    text = " ".join((folder / "index.html").read_text().split())
+    assert "Variance of RDMs: which family explains more that no other does: paired comparisons" in text
+    assert "Every two families were compared likewise, two-sided" in text
 
 
 def test_an_audit_tells_what_changes_and_by_which_step(folder: Path) -> None:

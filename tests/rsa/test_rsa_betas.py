@@ -96,6 +96,14 @@ def test_planted_unique_variance_of_rdms_is_recovered_from_betas(store: Path) ->
     assert len(shared) == 4
     assert np.abs(shared).max() < 0.03  # families are unrelated
     assert group["joint"][0]["mean"] == pytest.approx(0.5, abs=0.04)
+    assert group["joint"][0]["q"] < 0.05
+    pairs = {(row["a"], row["b"]): row for row in group["family_comparisons"]}
+    unique = {row["family"]: row["mean"] for row in summary.unique}
+    assert {row["quantity"] for row in pairs.values()} == {"unique"}
+    for (a, b), row in pairs.items():
+        assert row["mean"] == pytest.approx(unique[a] - unique[b], abs=1e-9)
+        # These 120 stimuli do not tell static and flow apart; the family that was not planted has less than both.
+        assert (row["q"] < 0.05) == ("other" in (a, b))
     best = max(summary.rows, key=lambda row: row["mean"])
     assert (best["model"], best["q"] < 0.05) == ("static", True)
     compared = {(row["a"], row["b"]): row for row in group["comparisons"]}

@@ -116,6 +116,7 @@ def draw_family_comparisons(partition: PartitionSet, *, key: str) -> Drawing | N
     if len(partition.families) < 2 or not partition.comparisons:
         return None
     alone = any(row.get("quantity") == "alone" for row in partition.comparisons)
+    more = "Which family explains more" if alone else "Which family explains more that no other does"
     return _draw_differences(
         partition.comparisons,
         streams=partition.streams,
@@ -124,7 +125,7 @@ def draw_family_comparisons(partition: PartitionSet, *, key: str) -> Drawing | N
         one="family",
         score=f"{'R² of the family alone' if alone else 'Unique variance (ΔR², no unit)'}",
         random=partition.random,
-        title=f"Which family explains more{'' if alone else ' that no other does'}: paired comparisons",
+        title=partition.title(f"{more}: paired comparisons"),
         key=key,
     )
 

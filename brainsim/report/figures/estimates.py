@@ -62,7 +62,7 @@ def n_text(n_subjects: int, n_targets: int) -> str:
 def tell_n(partition: PartitionSet, stream: str) -> str:
     """Return a stream's counts as a short line: subjects, and targets where values are means over them."""
     n_subjects, n_targets = stream_n(partition, stream)
-    return f"n = {n_subjects}" if partition.of == "RDMs" else n_text(n_subjects, n_targets)
+    return f"n = {n_subjects}" if partition.is_of_rdms else n_text(n_subjects, n_targets)
 
 
 def found(estimates: Mapping[tuple[str, str], Estimate]) -> frozenset[tuple[str, str]]:

@@ -69,19 +69,20 @@ def tabulate_joint(partition: PartitionSet, *, key: str) -> Table:
             where="tsv" if partition.normalised is None else "both",
         ),
         Column("n_subjects", "Subjects"),
-        Column("n_targets", "Targets"),
+        Column("n_targets", "Targets", where="none" if partition.is_of_rdms else "both"),
         *(Column(f"subject_{name}", where="tsv") for name in partition.subjects),
     )
-    note = "R² of all families together, cross-validated, mean over a stream's targets (no unit)."
+    of = "of held-out RDMs" if partition.is_of_rdms else "mean over a stream's targets"
+    note = f"R² of all families together, cross-validated, {of} (no unit)."
     if partition.interval and partition.group_joint:
         note += f" [low, high]: {partition.interval}."
     if has_p:
-        note += " p: one-sided, subjects and runs as random effects; q: false discovery rate over streams."
+        note += f" p: one-sided, {partition.random} as random effects; q: false discovery rate over streams."
     if has_null:
         note += " p of nulls: of what all families predict, mean over targets and subjects, by null data sets."
     if partition.normalised is not None:
         note += " R² / noise ceiling: each target's R² over its own ceiling, median over targets, mean over subjects."
-    return Table(key, "R² of all families together", columns, tuple(rows), note)
+    return Table(key, partition.title("R² of all families together"), columns, tuple(rows), note)
 
 
 def draw_joint(partition: PartitionSet, truth: Truth | None, *, key: str) -> Drawing:

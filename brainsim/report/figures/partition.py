@@ -85,13 +85,13 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
             where="tsv" if shares is None else "both",
         ),
         Column("n_subjects", "Subjects"),
-        Column("n_targets", "Targets", where="none" if partition.of == "RDMs" else "both"),
+        Column("n_targets", "Targets", where="none" if partition.is_of_rdms else "both"),
         *(Column(f"subject_{name}", where="tsv") for name in partition.subjects if values is not None),
     )
     note = {
         "unique": "Unique R² is a difference of cross-validated R² (no unit)",
         "alone": "R² is cross-validated (no unit)",
-    }.get(quantity, "No unit") + ("." if partition.of == "RDMs" else "; targets are counted over all subjects.")
+    }.get(quantity, "No unit") + ("." if partition.is_of_rdms else "; targets are counted over all subjects.")
     if partition.interval and partition.group:
         note += f" [low, high]: {partition.interval}."
     if has_p:
@@ -107,7 +107,7 @@ def tabulate_families(partition: PartitionSet, truth: Truth | None, quantity: st
     if shares is not None:
         note += " Targets: false discovery rate over a subject's targets; a mean over subjects."
     title = f"{name} in each stream" if quantity == "alone" else f"{name} of each family in each stream"
-    return Table(key, title, columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
+    return Table(key, partition.title(title), columns, tuple(rows), note, folded=len(rows) > LONG_TABLE)
 
 
 def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *, key: str) -> Drawing:
@@ -139,7 +139,7 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         marks=marks,
         mark_label=f"q ≤ {FDR_LEVEL:g}",
     )
-    name, of_rdms = QUANTITIES[quantity][0], partition.of == "RDMs"
+    name, of_rdms = QUANTITIES[quantity][0], partition.is_of_rdms
     best = max(cells, key=lambda c: or_low(bars.estimates[c].mean))
     alt = (
         f"Grouped bars for {len(families)} families in {len(partition.streams)} streams: {name.lower()}. "
@@ -154,9 +154,8 @@ def draw_families(partition: PartitionSet, truth: Truth | None, quantity: str, *
         + f". No unit; n of subjects{'' if of_rdms else ' and targets (all subjects)'} below each stream."
     )
     title = "Each family alone, and all together" if quantity == "alone" else f"{name} by stream and family"
-    title = f"Variance of RDMs: {title[0].lower()}{title[1:]}" if of_rdms else title
     table = tabulate_families(partition, truth, quantity, key=key)
-    return finish(draw_grouped_bars(bars), key, title=title, caption=caption, alt=alt, table=table)
+    return finish(draw_grouped_bars(bars), key, title=partition.title(title), caption=caption, alt=alt, table=table)
 
 
 def _tell_stars(partition: PartitionSet, estimates: Sequence[Estimate], n_found: int) -> str:

@@ -89,7 +89,7 @@ def draw_parts(partition: PartitionSet, truth: Truth | None, *, key: str) -> Dra
         )
     )
     alt = f"Bars of the {len(chosen)} largest parts in {n_streams} streams over a matrix of families."
-    title = "Variance of RDMs: unique and shared parts" if partition.of == "RDMs" else "Unique and shared parts"
+    title = partition.title("Unique and shared parts")
     return finish(figure, key, title=title, caption=caption, alt=alt, table=table)
 
 

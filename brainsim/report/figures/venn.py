@@ -88,7 +88,7 @@ def draw_venn(partition: PartitionSet, *, key: str) -> Drawing | None:
         f"Venn diagrams of {len(families)} families in {len(partition.streams)} streams. Largest part: "
         f"{' and '.join(best[1])} in {best[0]}, {format_cell(estimates[best].mean)}."
     )
-    title = "Variance of RDMs: what families share" if partition.of == "RDMs" else "What families share"
+    title = partition.title("What families share")
     return finish(figure, key, title=title, caption=caption, alt=alt, table=table)
 
 
