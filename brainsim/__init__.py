@@ -1,6 +1,7 @@
 """What each family of vision models explains in each place of the visual brain, and what they share.
 
 Every verb of the command line is a function here, imported when it is first asked for: ``from brainsim import fit``.
+`read_tables` returns what they found as DataFrames.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from brainsim.commands.store import store_ls as store_ls
     from brainsim.commands.store import store_show as store_show
     from brainsim.commands.store import store_verify as store_verify
+    from brainsim.commands.store_tables import read_tables as read_tables
 
     __version__: str
 
@@ -66,8 +68,12 @@ def __getattr__(name: str) -> Any:
         return brainsim_version()
     if name in _VERBS:
         return _VERBS[name].load()
+    if name == "read_tables":
+        from brainsim.commands.store_tables import read_tables
+
+        return read_tables
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_VERBS, "__version__"})
+    return sorted({*globals(), *_VERBS, "read_tables", "__version__"})

@@ -1,4 +1,4 @@
-"""Turn nodes of the store into files that other programs open: NumPy, Parquet, Zarr for xarray, images of brains."""
+"""Turn nodes of the store into files that other programs open: NumPy, tables, Parquet, Zarr for xarray, images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from brainsim.commands.store_images import Places
     from brainsim.store import NodeInfo, Store
 
-FORMATS = ("npy", "parquet", "zarr", "images")
+FORMATS = ("npy", "tsv", "parquet", "zarr", "images")
 
 # Bytes of the rows that are in memory at once.
 BLOCK_BYTES = 32 * 2**20
@@ -73,10 +73,11 @@ def store_export(
         Folder to be made; what a node holds lies below it under the node's path.
     store : Path
         The store.
-    format : {"npy", "parquet", "zarr", "images"}
-        One .npy per array; one .parquet per first axis, a column per array; one Zarr 3 dataset per node, with named
-        axes and their coordinates, as xarray opens it; or runs, ROIs and scores as the kind of images that the runs
-        came as (NIfTI, CIFTI, GIFTI), on the same places. With each go the node's key and attributes.
+    format : {"npy", "tsv", "parquet", "zarr", "images"}
+        One .npy per array; tables of results with a row per target, stream, layer … and names instead of numbers, as
+        `brainsim.read_tables` returns them; one .parquet per first axis, a column per array; one Zarr 3 dataset per
+        node, with named axes and their coordinates, as xarray opens it; or runs, ROIs and scores as the kind of images
+        that the runs came as (NIfTI, CIFTI, GIFTI), on the same places. With each go the node's key and attributes.
     dry_run : bool
         Say what would be written, and write nothing.
     overwrite : bool
@@ -93,12 +94,14 @@ def store_export(
     UnknownNameError
         Where no complete node has that path.
     InvalidValueError, StoreError
-        Where something is at `out` already, or it does not fit on the disk; images of what lies nowhere in space.
+        Where something is at `out` already, or it does not fit on the disk; images of what lies nowhere in space;
+        tables of what is no result.
     AlignmentError
-        Images of results whose targets were made anew since.
+        Images and tables of results whose targets were made anew since.
     MissingDependencyError
         Parquet without pyarrow.
     """
+    from brainsim.commands.store_tables import find_targets, with_tables
     from brainsim.store.remote import open_store
 
     started = time.monotonic()
@@ -115,6 +118,10 @@ def store_export(
     if format == "images":
         found = _with_images(opened, found, prefix)
         places = _find_places(opened, found)
+    elif format == "tsv":
+        found = with_tables(found, prefix, str(opened.path))
+        for info in found:
+            find_targets(opened, info)  # before anything is written
     folder = Path(out)
     nbytes = sum(_nbytes(info) for info in found)
     for info in found:
@@ -165,6 +172,7 @@ def _export(store: Store, info: NodeInfo, folder: Path, format: str, places: Pla
     import shutil
 
     from brainsim.commands.store_images import write_node_images
+    from brainsim.commands.store_tables import write_tables
 
     final = folder / info.path
     partial = final.with_name(f".{final.name}.partial")
@@ -179,6 +187,8 @@ def _export(store: Store, info: NodeInfo, folder: Path, format: str, places: Pla
             (partial / "node.json").write_text(json.dumps(record, indent=1) + "\n")
             if places is not None:
                 write_node_images(store, info, partial, places, bar)
+            elif format == "tsv":
+                write_tables(store, info, partial, bar)
             elif format == "npy":
                 _write_npy(store, info, partial, bar)
             else:
@@ -298,6 +308,10 @@ def _planned(info: NodeInfo, format: str, places: Places | None) -> list[str]:
         return [f"{info.path}/{file}" for file in plan_images(info, places)]
     if format == "zarr":
         return [info.path]
+    if format == "tsv":
+        from brainsim.commands.store_tables import plan_tables
+
+        return [f"{info.path}/{name}.tsv" for name in plan_tables(info)]
     names = list(info.arrays) if format == "npy" else list(_by_first_axis(info))
     return [f"{info.path}/{name}.{format}" for name in names]
 

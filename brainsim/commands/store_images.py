@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsim.core.errors import AlignmentError, InvalidValueError, UnknownNameError
+from brainsim.commands.store_axes import dims_of, row_names, targets_of
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import Task
 from brainsim.datasets.images import grid_of_targets, name_images, write_images
 
 if TYPE_CHECKING:
     from brainsim.datasets.runs import Grid
     from brainsim.store import NodeInfo, Store
-
-# What the maps of an array are called: (array, or its first axis) -> attribute that names the rows.
-_NAMED_BY = {
-    "fold": "folds",
-    "band": "bands",
-    "layer": "layers",
-    "subset": "subsets",
-    "parts": "parts",
-    "family": "families",
-    "roi": "roi_names",
-    "subject": "subjects",
-}
 
 
 @dataclass(frozen=True)
@@ -69,27 +58,13 @@ def find_places(store: Store, info: NodeInfo) -> Places:
     InvalidValueError
         The targets are columns of a table.
     """
-    path = _targets_path(info)
-    if not store.has(path):
-        raise UnknownNameError(
-            f"{info.path} is of the targets of {path}, which the store does not hold.", hint="brainsim store ls rois"
-        )
-    targets = store.info(path)
-    made_from = _targets_digest(info)
-    n_targets = targets.arrays["ijk"][0][0]
-    widths = {int(info.arrays[name][0][-1]) for name in _map_arrays(info)}
-    if (made_from is not None and made_from != targets.digest) or widths - {n_targets}:
-        raise AlignmentError(
-            f"{info.path} has {', '.join(map(str, sorted(widths)))} targets and was made before {path}, which now "
-            f"holds {n_targets} others.",
-            hint="make it again with --overwrite",
-        )
-    place_index = store.read(path, "place_index") if "place_index" in targets.arrays else None
+    targets = targets_of(store, info, {int(info.arrays[name][0][-1]) for name in _map_arrays(info)})
+    place_index = store.read(targets.path, "place_index") if "place_index" in targets.arrays else None
     try:
         grid = grid_of_targets(targets.attributes, place_index)
     except InvalidValueError as error:
         raise InvalidValueError(error.message, hint="--format npy, or parquet") from None
-    return Places(grid, store.read(path, "ijk"))
+    return Places(grid, store.read(targets.path, "ijk"))
 
 
 def plan_images(info: NodeInfo, places: Places) -> list[str]:
@@ -126,7 +101,7 @@ def write_node_images(store: Store, info: NodeInfo, folder: Path, places: Places
         elif values.ndim == 1:
             write_images(folder / name, values, places.grid, places.ijk, names=[name])
         else:
-            called = _row_names(info, name)
+            called = row_names(info, name)
             write_images(folder / name, values, places.grid, places.ijk, names=called)
             _write_names(folder / f"{name}.tsv", called)
         bar.advance(values.nbytes)
@@ -134,15 +109,7 @@ def write_node_images(store: Store, info: NodeInfo, folder: Path, places: Places
 
 def _map_arrays(info: NodeInfo) -> list[str]:
     """Return the arrays of one or two axes of which the last is targets: what a map or a series of maps shows."""
-    return [name for name in info.arrays if len(dims := _dims(info, name)) <= 2 and dims[-1:] == ("target",)]
-
-
-def _dims(info: NodeInfo, name: str) -> tuple[str, ...]:
-    """Return the axes of an array; older nodes do not name those of each."""
-    from brainsim.store import NODE_TYPES
-
-    known = NODE_TYPES[info.type].dims if info.type in NODE_TYPES else {}
-    return tuple(info.dims.get(name) or known.get(name, ()))
+    return [name for name in info.arrays if len(dims := dims_of(info, name)) <= 2 and dims[-1:] == ("target",)]
 
 
 def _has_rows(info: NodeInfo, name: str) -> bool:
@@ -150,39 +117,7 @@ def _has_rows(info: NodeInfo, name: str) -> bool:
 
 
 def _is_series(info: NodeInfo, name: str) -> bool:
-    return _dims(info, name)[0] == "time"
-
-
-def _targets_path(info: NodeInfo) -> str:
-    if info.type == "targets":
-        return info.path
-    if info.type == "bold":
-        return f"rois/{info.attributes['dataset']}/{info.attributes['subject']}"
-    found = [path for path in info.attributes.get("sources", ()) if path.startswith("rois/")]
-    if not found:
-        raise UnknownNameError(f"{info.path} does not say which targets its numbers are of.", hint="--format npy")
-    return str(found[0])
-
-
-def _targets_digest(info: NodeInfo) -> str | None:
-    """Return the digest of the targets that a node was made with, where its key tells."""
-    made_from = info.key.get("data") if info.type in ("fit", "partition") else [info.key.get("targets")]
-    return None if info.type in ("targets", "ceilings") or not made_from else made_from[0]
-
-
-def _row_names(info: NodeInfo, name: str) -> list[str]:
-    """Return what the rows of an array are called: folds, bands, families, subsets of families …"""
-    axis, n_rows = _dims(info, name)[0], info.arrays[name][0][0]
-    rows = info.attributes.get(_NAMED_BY.get(name, _NAMED_BY.get(axis, "")), ())
-    if len(rows) != n_rows:
-        return [f"{axis}-{k + 1}" for k in range(n_rows)]
-    return [_tell(row) for row in rows]
-
-
-def _tell(row: Any) -> str:
-    if isinstance(row, Mapping):
-        return f"{row['model']}/{row['layer']}"
-    return row if isinstance(row, str) else "+".join(row)
+    return dims_of(info, name)[0] == "time"
 
 
 def _write_names(path: Path, names: list[str]) -> None:

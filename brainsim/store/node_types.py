@@ -42,6 +42,12 @@ _BAND_TARGETS = ("band", "target")
 _SUBSET_TARGETS = ("subset", "target")
 _FAMILY_TARGETS = ("family", "target")
 
+
+def _of_regions(**dims: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the axes of arrays that there are of ROIs and of streams."""
+    return {f"{of}_{name}": (of, *rest) for of in ("roi", "stream") for name, rest in dims.items()}
+
+
 for _row in (
     NodeType("stimulus", "stimuli/{stimulus}", {"frame_time_s": ("frame",)}, ("frame_time_s",)),
     NodeType(
@@ -98,6 +104,7 @@ for _row in (
             "p": _TARGETS,
             "q": _TARGETS,
             "joint_normalised": _TARGETS,
+            **_of_regions(n_targets=(), r2_folds=("fold",), tested_joint=(), null_joint=("null",)),
         },
         ("r2", "r"),
     ),
@@ -116,6 +123,15 @@ for _row in (
             "unique_p": _FAMILY_TARGETS,
             "unique_q": _FAMILY_TARGETS,
             "joint_normalised": _TARGETS,
+            **_of_regions(
+                n_targets=(),
+                subset_r2=("subset", "fold"),
+                product=("family",),
+                tested_joint=(),
+                null_joint=("null",),
+                tested_unique=("family",),
+                null_unique=("family", "null"),
+            ),
         },
         ("subset_r2",),
     ),
@@ -147,6 +163,8 @@ for _row in (
         ("picture", "similarity"),
     ),
     NodeType("rsa-audit", "audits/{name}/{dataset}"),
+    NodeType("claims", "claims/{name}/{dataset}"),
+    NodeType("accuracy", "accuracy/{name}/{dataset}"),
     NodeType("truth", "truth/{dataset}"),
     NodeType("work", "work/{digest16}", {"reason": _TARGETS, "at_edge": ("fitted",)}, ("reason", "at_edge")),
 ):

@@ -7,10 +7,12 @@ import inspect
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
 
 import brainsim
 from brainsim.commands import VERBS, Verb
@@ -38,6 +40,25 @@ def test_numbers_are_kept_from_the_store_in_every_room_between_commands_and_core
     free = {"cli", "commands", "compute", "store"}
     rooms = {path.parent.name for path in (root_dir / "brainsim").glob("*/__init__.py")} - free
     assert {f"brainsim.{room}" for room in rooms} == set(guarded["source_modules"])
+
+
+def test_every_package_that_is_imported_is_declared(root_dir: Path) -> None:
+    """What another package happens to bring is gone when that package changes its mind."""
+    project = tomllib.loads((root_dir / "pyproject.toml").read_text())["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    declared = {Requirement(line).name.lower().replace("_", "-") for line in (*project["dependencies"], *extras)}
+    homes = packages_distributions()
+    missing: dict[str, str] = {}
+    for path in (root_dir / "brainsim").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"brainsim"}:
+                owners = {owner.lower().replace("_", "-") for owner in homes.get(name, [name])}
+                if not owners & declared:
+                    missing[name] = path.name
+    assert missing == {}
 
 
 @pytest.mark.parametrize("module", ["brainsim", "brainsim.cli.main", "brainsim.commands", "brainsim.core"])
@@ -85,6 +106,7 @@ def test_types_of_the_package_name_only_verbs_of_the_table(root_dir: Path) -> No
         alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     table = {verb.function_name: verb.module for verb in VERBS}
+    table["read_tables"] = "brainsim.commands.store_tables"  # what verbs found, for Python alone
     assert typed.items() <= table.items()
 
 

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from brainsim.commands.ingest import ingest
 from brainsim.commands.store_export import store_export
+from brainsim.commands.store_tables import read_tables
 from brainsim.core.errors import AlignmentError, BrainsimError, InvalidValueError, UnknownNameError
 from brainsim.datasets.bids_write import write_bold, write_confounds, write_labels
 from brainsim.datasets.cifti import CiftiSignal
@@ -252,6 +253,45 @@ def test_maps_of_grayordinates_carry_their_names(tmp_path: Path) -> None:
     image = nib.load(tmp_path / "out/partitions/a/d/sub-01/unique.dscalar.nii")
     assert list(image.header.get_axis(0).name) == ["static", "dynamic"]
     assert_array_equal(image.get_fdata(dtype=np.float32), store.read("partitions/a/d/sub-01", "unique"))
+
+
+def test_tables_tell_where_targets_lie_in_the_scanner(tmp_path: Path) -> None:
+    store = ingest_volumes(tmp_path, oblique())
+    make_results(store)
+    targets = read_tables("fits/a", store=store.path)["targets"]
+    places = np.argwhere(make_labels() > 0)
+    assert_array_equal(targets[["i", "j", "k"]].to_numpy(), places)
+    assert_allclose(
+        targets[["x_mm", "y_mm", "z_mm"]].to_numpy(), nib.affines.apply_affine(oblique(), places), atol=1e-4
+    )
+    labels = make_labels()[tuple(places.T)]
+    assert targets["rois"].tolist() == [STREAM_NAMES[label] for label in labels]
+
+
+def test_tables_tell_structure_and_vertex_or_voxel_of_grayordinates(tmp_path: Path) -> None:
+    file = known.write_series(tmp_path / "run-1.dtseries.nii", known.make_series(1, N_TRS))
+    ingest(file, dataset="d", store=tmp_path / "s.zarr", subjects=["01"], **RAW)
+    store = Store(tmp_path / "s.zarr")
+    make_results_of_one(store)
+    tables = read_tables("partitions/a", store=store.path)
+    targets = tables["targets"]
+    left, right = (targets[targets["structure"].str.contains(side)] for side in ("LEFT$", "RIGHT$"))
+    left = left[left["vertex"].notna()]
+    assert left["vertex"].tolist() == known.LEFT_VERTICES.tolist()
+    assert right["vertex"].tolist() == list(range(known.N_VERTICES))
+    voxels = targets[targets["vertex"].isna()]
+    assert_array_equal(voxels[["i", "j", "k"]].to_numpy(dtype=int), known.VOXELS)
+    assert_array_equal(voxels[["x_mm", "y_mm", "z_mm"]].to_numpy(dtype=float), 2.0 * known.VOXELS)
+    assert targets["x_mm"].isna().sum() == len(left) + len(right)
+    assert set(targets["rois"]) == {"all"}  # without ROIs there is one of everything
+    assert len(tables["targets_unique"]) == known.N_PLACES
+
+
+def test_tables_of_a_table_count_its_columns(tmp_path: Path) -> None:
+    table(tmp_path)
+    targets = read_tables("rois/d", store=tmp_path / "s.zarr")["targets"]
+    assert targets["column"].tolist() == list(range(6))
+    assert "x_mm" not in targets
 
 
 def make_results_of_one(store: Store) -> None:
