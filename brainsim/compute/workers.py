@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
@@ -43,6 +43,9 @@ _LEFT_BY_NANNIES = ("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_P
 # How often lost workers are looked after, s, and how long none may be there on one machine, s.
 KEEP_UP_S = 5.0
 NO_WORKERS_S = 120.0
+
+# How long a cluster may take to close once its workers have ended, s.
+CLOSE_S = 20.0
 
 
 class DaskWorkers:
@@ -125,7 +128,10 @@ def dask_session(
                 if client is not None:
                     client.close()
                 if cluster is not None:
-                    cluster.close()
+                    # Its workers have ended. Until 2026.7 distributed waited forever for a nanny whose process died
+                    # while it started.
+                    with suppress(TimeoutError):
+                        cluster.close(timeout=CLOSE_S)
 
 
 def worker_environment(*, n_cores: int, memory_bytes: int) -> dict[str, str]:
