@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -343,3 +345,19 @@ def test_real_movies_have_their_known_frames(shared_dir: Path, name: str, n_fram
     assert (stimulus.n_frames, stimulus.fps_hz, stimulus.width, stimulus.height) == (n_frames, 25.0, *size)
     indices = [i for i, _ in iter_frames(stimulus, {(18, 32): np.ones(n_frames, bool)})]
     assert indices == list(range(n_frames))
+
+
+def test_messages_of_ffmpeg_cannot_lock_the_interpreter(tmp_path: Path) -> None:
+    """Some versions of torchvision turn them on; a decoder that is closed early then waited for its threads forever."""
+    path = tmp_path / "a.mp4"
+    write_video(path, render_moving_photographs(0, 1, duration_s=6.0, fps_hz=12.0, width=320, height=240), 12.0)
+    code = (
+        "import av, sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from brainsim.stimuli import iter_frames, open_stimulus\n"
+        "for _ in range(20):\n"
+        "    av.logging.set_level(av.logging.DEBUG)\n"
+        "    stimulus = open_stimulus(Path(sys.argv[1]))\n"
+        "    av.logging.set_level(av.logging.DEBUG)\n"
+        "    frames = iter_frames(stimulus, {(24, 32): np.ones(72, bool)})\n    next(frames)\n    frames.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
