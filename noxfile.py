@@ -20,6 +20,11 @@ CACHES = ROOT / ".nox" / "caches"
 # Two test processes: the suite is written for two cores and its memory for two at a time.
 N_WORKERS = 2
 
+# What tests need beside the package and its dependencies; some skip without theirs.
+TEST_TOOLS = (
+    "aiohttp", "dask-jobqueue", "hypothesis", "isal", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist", "xarray",
+)  # fmt: skip
+
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["tests"]
 
@@ -65,6 +70,22 @@ def tests(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """Run the tests that take minutes each; they leave the demo's page in .nox/artefacts/demo-page."""
     run_shared(session, "pytest", "-q", "-m", "slow", "--timeout", "1800", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def lowest(session: nox.Session) -> None:
+    """Run the test suite with the lowest versions that pyproject.toml declares; needs uv, which can ask for them."""
+    folder = ROOT / ".nox" / "lowest"
+    versions, python = folder / "versions.txt", folder / "bin" / "python"
+    compile_lowest = ("compile", "--quiet", "--resolution", "lowest-direct", "--python-version", "3.11")
+    session.run("uv", "venv", "--quiet", "--clear", "--python", "3.11", str(folder), external=True)
+    session.run("uv", "pip", *compile_lowest, "pyproject.toml", "--output-file", str(versions), external=True)
+    install = ("uv", "pip", "install", "--quiet", "--python", str(python))
+    session.run(*install, "-r", str(versions), *TEST_TOOLS, "-e", ".", external=True)
+    # Warnings of old versions about other old versions are nobody's fault.
+    arguments = session.posargs or ["-n", str(N_WORKERS), "--dist", "loadfile", "-q", "--ignore", "tests/architecture"]
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // N_WORKERS, 1))}
+    session.run(str(python), "-m", "pytest", "-W", "default", *arguments, external=True, env=environment)
 
 
 @nox.session(reuse_venv=True)

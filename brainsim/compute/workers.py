@@ -128,8 +128,8 @@ def dask_session(
                 if client is not None:
                     client.close()
                 if cluster is not None:
-                    # Its workers have ended. Until 2026.7 distributed waited forever for a nanny whose process died
-                    # while it started.
+                    # Its workers have ended. distributed waited forever for a nanny whose process died while it
+                    # started, up to 2026.6 at least.
                     with suppress(TimeoutError):
                         cluster.close(timeout=CLOSE_S)
 

@@ -91,8 +91,15 @@ def check_taps(model: LoadedModel, by_hand: nn.Module, *, n_clips: int = 2) -> N
     assert max(errors.values()) < TOLERANCE, errors
 
 
+def skip_unknown(name: str) -> None:
+    """Skip a network that this timm has not yet: its small ones for tests came one after another."""
+    if name.startswith("timm:test_") and not timm.is_model(name.removeprefix("timm:")):
+        pytest.skip(f"timm {timm.__version__} has no {name}")
+
+
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=slow) for name in LARGE)])
 def test_taps_equal_hooks_by_hand_for_any_number_of_clips(name: str) -> None:
+    skip_unknown(name)
     model = load_model(name, random_weights=True)
     library, _, rest = name.partition(":")
     by_hand = timm.create_model(rest) if library == "timm" else torchvision.models.get_model(rest, weights=None)
@@ -196,6 +203,7 @@ def check_token_order(model: LoadedModel) -> None:
     ],
 )
 def test_token_i_is_patch_i_after_the_class_tokens(name: str, n_class: int) -> None:
+    skip_unknown(name)
     model = load_model(name, random_weights=True)
     assert model.taps[0].n_class_tokens == n_class
     check_token_order(model)
