@@ -22,7 +22,8 @@ N_WORKERS = 2
 
 # What tests need beside the package and its dependencies; some skip without theirs.
 TEST_TOOLS = (
-    "aiohttp", "dask-jobqueue", "hypothesis", "isal", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist", "xarray>=2025.1",
+    "aiohttp", "dask-jobqueue", "hypothesis", "isal", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist",
+    "xarray>=2025.1",
 )  # fmt: skip
 
 nox.needs_version = ">=2024.4.15"

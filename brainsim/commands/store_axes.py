@@ -27,6 +27,16 @@ NAMED_BY = {
 }
 
 
+def find_nodes(store: Store, prefix: str) -> list[NodeInfo]:
+    """Return the complete nodes under a path (`Store.nodes`); an error where there are none."""
+    found = store.nodes(prefix)
+    if not found:
+        raise UnknownNameError(
+            f"no complete node of the store at {store.path} has the path {prefix!r}.", hint="brainsim store ls"
+        )
+    return found
+
+
 def dims_of(info: NodeInfo, name: str) -> tuple[str, ...]:
     """Return the axes of an array, those of its type where the node is too old to tell; empty where none are known."""
     from brainsim.store import NODE_TYPES

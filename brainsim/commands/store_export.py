@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainsim.core.checks import check_choice
-from brainsim.core.errors import InvalidValueError, MissingDependencyError, StoreError, UnknownNameError
+from brainsim.core.errors import InvalidValueError, MissingDependencyError, StoreError
 from brainsim.core.progress import SILENT, Progress, Task
 from brainsim.core.resources import disk_free_bytes, format_bytes
 
@@ -101,6 +101,7 @@ def store_export(
     MissingDependencyError
         Parquet without pyarrow.
     """
+    from brainsim.commands.store_axes import find_nodes
     from brainsim.commands.store_tables import find_targets, with_tables
     from brainsim.store.remote import open_store
 
@@ -109,17 +110,13 @@ def store_export(
     if format == "parquet":
         _pyarrow()
     opened = open_store(store)
-    found = opened.nodes(prefix)
-    if not found:
-        raise UnknownNameError(
-            f"no complete node of the store at {opened.path} has the path {prefix!r}.", hint="brainsim store ls"
-        )
+    found = find_nodes(opened, prefix)
     places: dict[str, Places] = {}
     if format == "images":
         found = _with_images(opened, found, prefix)
         places = _find_places(opened, found)
     elif format == "tsv":
-        found = with_tables(found, prefix, str(opened.path))
+        found = with_tables(found, prefix)
         for info in found:
             find_targets(opened, info)  # before anything is written
     folder = Path(out)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsim.commands.store_axes import NAMED_BY, dims_of, named_rows, row_names, targets_of, tell_row
-from brainsim.core.errors import InvalidValueError, UnknownNameError
+from brainsim.commands.store_axes import NAMED_BY, dims_of, find_nodes, named_rows, row_names, targets_of, tell_row
+from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Task
 from brainsim.core.registry import unknown_name
 from brainsim.datasets.images import grid_of_targets
@@ -78,7 +78,7 @@ def read_tables(
     from brainsim.store.remote import open_store
 
     opened = open_store(store)
-    found = with_tables(opened.nodes(prefix), prefix, str(opened.path))
+    found = with_tables(find_nodes(opened, prefix), prefix)
     there = dict.fromkeys(name for info in found for name in plan_tables(info))
     for name in tables:
         if name not in there:
@@ -91,12 +91,8 @@ def read_tables(
     return {name: pd.concat(some, ignore_index=True) for name, some in parts.items()}
 
 
-def with_tables(found: Sequence[NodeInfo], prefix: str, where: str) -> list[NodeInfo]:
+def with_tables(found: Sequence[NodeInfo], prefix: str) -> list[NodeInfo]:
     """Return the nodes of which tables are made; an error where there are none."""
-    if not found:
-        raise UnknownNameError(
-            f"no complete node of the store at {where} has the path {prefix!r}.", hint="brainsim store ls"
-        )
     results = [info for info in found if plan_tables(info)]
     if not results:
         types = ", ".join(dict.fromkeys(info.type for info in found))
