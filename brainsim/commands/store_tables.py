@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -249,11 +250,10 @@ def _places_of_structures(grid: Grid, places: np.ndarray) -> dict[str, Any]:
 
 def _join(names: Sequence[str], members: np.ndarray) -> list[str | float]:
     """Return for each target the names of the rows that hold it, NaN where there is none."""
-    if not len(names):
-        return [np.nan] * members.shape[1]
-    patterns, which = np.unique(members, axis=1, return_inverse=True)
-    told = [";".join(np.array(names, dtype=object)[column]) or np.nan for column in patterns.T]
-    return [told[at] for at in which.reshape(-1)]
+    targets, rows = np.nonzero(members.T)
+    bounds = np.searchsorted(targets, np.arange(members.shape[1] + 1)).tolist()
+    told = [names[row] for row in rows]
+    return [";".join(told[start:end]) or np.nan for start, end in pairwise(bounds)]
 
 
 def _product(info: NodeInfo, name: str) -> dict[str, np.ndarray]:
