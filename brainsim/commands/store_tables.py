@@ -252,7 +252,7 @@ def _join(names: Sequence[str], members: np.ndarray) -> list[str | float]:
     """Return for each target the names of the rows that hold it, NaN where there is none."""
     targets, rows = np.nonzero(members.T)
     bounds = np.searchsorted(targets, np.arange(members.shape[1] + 1)).tolist()
-    told = [names[row] for row in rows]
+    told = [names[row] for row in rows.tolist()]
     return [";".join(told[start:end]) or np.nan for start, end in pairwise(bounds)]
 
 
