@@ -11,7 +11,7 @@ from brainsim.commands.encoding_plan import EncodingPlan, result_is_done, stream
 from brainsim.commands.encoding_run import Analysis
 from brainsim.stats.intervals import crossed_row, interval_row
 from brainsim.stats.significance import compare_rows, score_rows, with_q
-from brainsim.variance.lattice import commonality_parts, shapley_values, subset_names, unique_parts
+from brainsim.variance.lattice import alone_scores, commonality_parts, shapley_values, subset_names, unique_parts
 
 if TYPE_CHECKING:
     from brainsim.store import NodeInfo, Store
@@ -112,9 +112,9 @@ def _quantities(scores: np.ndarray, lattice: SubsetPlan) -> dict[str, np.ndarray
         found["unique"] = unique_parts(scores, lattice)
     if lattice.is_complete:
         found["shapley"] = shapley_values(scores, lattice)
-    singles = [1 << family for family in range(lattice.n_families)]
-    if all(mask in lattice.masks for mask in singles):
-        found["alone"] = np.stack([scores[lattice.row(mask)] for mask in singles])
+    alone = alone_scores(scores, lattice)
+    if alone is not None:
+        found["alone"] = alone
     return found
 
 

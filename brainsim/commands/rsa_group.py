@@ -181,12 +181,11 @@ def family_tables(
     """
     from brainsim.stats.intervals import crossed_row
     from brainsim.stats.significance import compare_rows, score_rows, with_q
-    from brainsim.variance.lattice import commonality_parts, subset_names, subset_plan, unique_parts
+    from brainsim.variance.lattice import alone_scores, commonality_parts, subset_names, subset_plan, unique_parts
 
     names = list(families)
     fitted = [True] * len(names)  # on the other folds
     plan = subset_plan(len(names), spec)
-    singles = [1 << family for family in range(len(names))]
     rows, shared, joint, compared = [], [], [], []
     for stream, scores in scores_of.items():
         quantities: dict[str, np.ndarray] = {}
@@ -195,16 +194,18 @@ def family_tables(
             parts = commonality_parts(scores, plan)
             for members, values in zip(subset_names(names, plan.part_masks), parts, strict=True):
                 shared.append({"stream": stream, "families": members, **crossed_row(values, cross_validated=True)})
-        if len(names) > 1 and all(mask in plan.masks for mask in singles):
-            quantities["alone"] = np.stack([scores[plan.row(mask)] for mask in singles])
+        alone = alone_scores(scores, plan) if len(names) > 1 else None
+        if alone is not None:
+            quantities["alone"] = alone
         for quantity, values in quantities.items():
             tested = score_rows(values, cross_validated=fitted, seed=seed)
             heads = [{"stream": stream, "family": family, "quantity": quantity} for family in names]
             rows += [{**head, **row} for head, row in zip(heads, tested, strict=True)]
         joint.append({"stream": stream, **score_rows(scores[-1:], cross_validated=[True], seed=seed)[0]})
-        for quantity, values in list(quantities.items())[:1]:
-            pairs = compare_rows(values, names, cross_validated=fitted, seed=seed)
-            compared += [{"stream": stream, "quantity": quantity, **pair} for pair in pairs]
+        compared_by = next(iter(quantities), None)
+        if compared_by is not None:
+            pairs = compare_rows(quantities[compared_by], names, cross_validated=fitted, seed=seed)
+            compared += [{"stream": stream, "quantity": compared_by, **pair} for pair in pairs]
     for quantity in ("unique", "alone"):  # one family of tests each: all families in all streams
         with_q([row for row in rows if row["quantity"] == quantity])
     return {

@@ -18,6 +18,7 @@ from brainsim.core.errors import InvalidValueError
 from brainsim.core.progress import SILENT, Task
 from brainsim.core.registry import unknown_name
 from brainsim.datasets.images import grid_of_targets
+from brainsim.report.tables import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 # The table of what is one number per target, with the places of the targets.
 TARGETS = "targets"
-
-MISSING = "n/a"  # as BIDS writes it
 
 # Axes along which a table is long: a row for each of their names. Of others (time, features) no table is made.
 _LONG_AXES = frozenset(NAMED_BY) - {"parts"} | {"null"}

@@ -37,13 +37,13 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             f"{path} is no video that FFmpeg can open ({error}).",
             hint="a download that broke off, or another kind of file; play it, or convert it to H.264 in .mp4",
         ) from error
-    # FFmpeg's messages must not reach Python: a decoding thread that logs waits for Python's lock, and who closes the
-    # decoder holds that lock and waits for the thread. Importing some versions of torchvision turns messages on.
     with container:
         if not container.streams.video:
             raise InputFileError(f"{path} holds no video track; sound alone is no stimulus.")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        # FFmpeg's messages must not reach Python: a decoding thread that logs waits for Python's lock, and who closes
+        # the decoder holds that lock and waits for the thread. Importing some versions of torchvision turns them on.
         av.logging.set_level(None)
         try:
             yield container, stream

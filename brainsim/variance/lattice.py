@@ -200,6 +200,12 @@ def unique_parts(scores: np.ndarray, plan: SubsetPlan | None = None) -> np.ndarr
     return values
 
 
+def alone_scores(scores: np.ndarray, plan: SubsetPlan) -> np.ndarray | None:
+    """Return the score of each family alone, (n_families, ...); None where those subsets were not scored."""
+    singles = [1 << family for family in range(plan.n_families)]
+    return np.stack([scores[plan.row(mask)] for mask in singles]) if set(singles) <= set(plan.masks) else None
+
+
 def commonality_parts(scores: np.ndarray, plan: SubsetPlan | None = None) -> np.ndarray:
     """Return the part that belongs to exactly the families of a subset and to no other.
 

@@ -173,20 +173,15 @@ def vitmae(state: State, *, size: int, width: int, n_heads: int) -> ViTMAEModel:
         "layernorm.weight": state["norm.weight"],
         "layernorm.bias": state["norm.bias"],
     }
-    is_old = "encoder.layer.0.layernorm_before.weight" in model.state_dict()  # as before transformers 5.16
-    layers, thirds, *others = (
-        ("encoder.layer", [f"attention.attention.{word}" for word in ("query", "key", "value")],
-         "attention.output.dense", "intermediate.dense", "output.dense")
-        if is_old
-        else ("layers", [f"attention.{letter}_proj" for letter in "qkv"], "attention.o_proj", "mlp.fc1", "mlp.fc2")
-    )  # fmt: skip
-    rest = dict(zip(("attn.proj", "mlp.fc1", "mlp.fc2"), others, strict=True))
     for i in range(12):
-        ours, theirs = f"blocks.{i}", f"{layers}.{i}"
+        ours, theirs = f"blocks.{i}", f"layers.{i}"
         for part in ("weight", "bias"):
-            for word, third in zip(thirds, state[f"{ours}.attn.qkv.{part}"].chunk(3), strict=True):
-                named[f"{theirs}.{word}.{part}"] = third
-            for a, b in {"norm1": "layernorm_before", "norm2": "layernorm_after", **rest}.items():
+            for letter, third in zip("qkv", state[f"{ours}.attn.qkv.{part}"].chunk(3), strict=True):
+                named[f"{theirs}.attention.{letter}_proj.{part}"] = third
+            for a, b in (
+                ("norm1", "layernorm_before"), ("norm2", "layernorm_after"), ("attn.proj", "attention.o_proj"),
+                ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2"),
+            ):  # fmt: skip
                 named[f"{theirs}.{b}.{part}"] = state[f"{ours}.{a}.{part}"]
     model.load_state_dict(named)
     return model
@@ -216,10 +211,9 @@ def mvd(state: State, *, size: int, width: int, n_heads: int) -> VideoMAEModel:
         query, key, value = state[f"{ours}.attn.qkv.weight"].chunk(3)
         # A key's bias changes no attention weight, and there is none in the files.
         query_bias, _, value_bias = state[f"{ours}.attn.qkv.bias"].chunk(3)
-        q, v = ("q_bias", "v_bias") if f"{attention}.q_bias" in model.state_dict() else ("query.bias", "value.bias")
         named |= {
             f"{attention}.query.weight": query, f"{attention}.key.weight": key, f"{attention}.value.weight": value,
-            f"{attention}.{q}": query_bias, f"{attention}.{v}": value_bias,
+            f"{attention}.query.bias": query_bias, f"{attention}.value.bias": value_bias,
         }  # fmt: skip
         for a, b in (
             ("norm1", "layernorm_before"), ("norm2", "layernorm_after"), ("attn.proj", "attention.output.dense"),
